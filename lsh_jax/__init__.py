@@ -1,2 +1,100 @@
-"""Lyapunov-spectrum-based hyperpruning of recurrent networks in JAX."""
+"""Hyperpruning of recurrent networks by their Lyapunov spectra, in JAX.
+
+Three layers, each of use without the ones above it: Lyapunov spectra of any map or recurrent
+network (`lyapunov_spectrum`, `rnn_lyapunov_spectrum`, `ls_distance`), dynamic sparse training of
+any parameter tree (`dynamic_sparsity`), and the search for the pruned network to train
+(`hyperprune`, and the command `experiments/hypersearch.py`).
+"""
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
 from lsh_jax._version import __version__
+
+if TYPE_CHECKING:
+    from lsh_jax import sparsity
+    from lsh_jax.checkpoint import load_model, save_model
+    from lsh_jax.config import (
+        ConfigError,
+        ModelConfig,
+        SearchConfig,
+        SpaceConfig,
+        SparsityConfig,
+        SpectrumConfig,
+        TrainConfig,
+    )
+    from lsh_jax.data import Corpus, load_corpus
+    from lsh_jax.distance import ls_distance
+    from lsh_jax.language_models import LanguageModel, make_language_model
+    from lsh_jax.lyapunov import LyapunovResult, lyapunov_spectrum, rnn_lyapunov_spectrum
+    from lsh_jax.search.hyperpruning import hyperprune
+    from lsh_jax.search.language_model_task import make_language_model_task
+    from lsh_jax.search.task import Task, TrainInfo
+    from lsh_jax.sparsity import apply_masks, dynamic_sparsity
+    from lsh_jax.types import Hyper
+
+__all__ = (
+    "ConfigError",
+    "Corpus",
+    "Hyper",
+    "LanguageModel",
+    "LyapunovResult",
+    "ModelConfig",
+    "SearchConfig",
+    "SpaceConfig",
+    "SparsityConfig",
+    "SpectrumConfig",
+    "Task",
+    "TrainConfig",
+    "TrainInfo",
+    "__version__",
+    "apply_masks",
+    "dynamic_sparsity",
+    "hyperprune",
+    "load_corpus",
+    "load_model",
+    "ls_distance",
+    "lyapunov_spectrum",
+    "make_language_model",
+    "make_language_model_task",
+    "rnn_lyapunov_spectrum",
+    "save_model",
+    "sparsity",
+)
+
+_MODULES = {
+    "lsh_jax.checkpoint": ("load_model", "save_model"),
+    "lsh_jax.config": (
+        "ConfigError",
+        "ModelConfig",
+        "SearchConfig",
+        "SpaceConfig",
+        "SparsityConfig",
+        "SpectrumConfig",
+        "TrainConfig",
+    ),
+    "lsh_jax.data": ("Corpus", "load_corpus"),
+    "lsh_jax.distance": ("ls_distance",),
+    "lsh_jax.language_models": ("LanguageModel", "make_language_model"),
+    "lsh_jax.lyapunov": ("LyapunovResult", "lyapunov_spectrum", "rnn_lyapunov_spectrum"),
+    "lsh_jax.search.hyperpruning": ("hyperprune",),
+    "lsh_jax.search.language_model_task": ("make_language_model_task",),
+    "lsh_jax.search.task": ("Task", "TrainInfo"),
+    "lsh_jax.sparsity": ("apply_masks", "dynamic_sparsity"),
+    "lsh_jax.types": ("Hyper",),
+}
+_HOMES = {name: module for module, names in _MODULES.items() for name in names}
+
+
+def __getattr__(name: str) -> Any:
+    """Imports a public name when it is first used: `import lsh_jax` itself stays light."""
+    if name == "sparsity":
+        return importlib.import_module("lsh_jax.sparsity")
+    if name not in _HOMES:
+        raise AttributeError(f"module 'lsh_jax' has no attribute {name!r}")
+    return getattr(importlib.import_module(_HOMES[name]), name)
+
+
+def __dir__() -> list[str]:
+    """The public names, also those that are not imported yet."""
+    return list(__all__)

@@ -1,0 +1,17 @@
+"""Hyperpruning: searches for the pruned recurrent network to train, judged by LS distance.
+
+    python experiments/hypersearch.py                                     # minutes, any laptop
+    python experiments/hypersearch.py --preset=small                      # an hour on 2 cores
+    python experiments/hypersearch.py --preset=paper-lstm --data-dir=PTB --accelerator=gpu
+
+Reads the corpus that --data names; writes a run directory, runs/<time>-<preset>-<seed>, with a
+report. `--help` lists every setting, `--dry-run` says what a search would cost; measured costs
+are in experiments/README.md.
+"""
+
+import sys
+
+from lsh_jax.cli import main
+
+if __name__ == "__main__":
+    sys.exit(main())

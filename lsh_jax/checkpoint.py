@@ -1,0 +1,226 @@
+"""Checkpoints to resume from (Orbax, with checksums) and models to release (safetensors).
+
+Nothing here reads or writes executable formats: a directory from a stranger is safe to open.
+"""
+
+import hashlib
+import json
+import pathlib
+import shutil
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from lsh_jax.config import ConfigError, ModelConfig
+from lsh_jax.language_models import LanguageModel, make_language_model
+from lsh_jax.types import Masks, Params, PyTree
+
+_FORMAT = 1  # of a saved model; raised when an older reader would misread it
+
+
+class CheckpointError(RuntimeError):
+    """A checkpoint that is missing or differs from what was written."""
+
+
+class SavedModel(NamedTuple):
+    """A pruned model as `load_model` returns it."""
+
+    model: LanguageModel
+    params: Params  # masked
+    masks: Masks
+    vocabulary: tuple[str, ...]  # id -> word
+
+
+def save_checkpoint(path: pathlib.Path, state: PyTree) -> None:
+    """Writes a pytree of arrays, replacing what is there.
+
+    The checksums, `<path>.json`, are written last: a checkpoint without them was cut short.
+
+    Args:
+      path: directory to write.
+      state: any pytree of JAX arrays, typed keys included.
+
+    Raises:
+      OSError, ValueError: when the disk is full or not writable.
+    """
+    import orbax.checkpoint as ocp
+
+    remove_checkpoint(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with ocp.StandardCheckpointer() as checkpointer:
+        checkpointer.save(path.absolute(), state)
+        checkpointer.wait_until_finished()  # a full disk shows only here
+    write_json(_manifest(path), {"sha256": _checksums(path)})
+
+
+def restore_checkpoint(path: pathlib.Path, template: PyTree) -> PyTree:
+    """Reads what `save_checkpoint` wrote and verifies every byte of it.
+
+    Args:
+      path: directory to read.
+      template: a pytree of the same structure, shapes and dtypes, arrays or `ShapeDtypeStruct`.
+
+    Returns:
+      The pytree.
+
+    Raises:
+      CheckpointError: when it is missing, cut short or damaged.
+    """
+    import orbax.checkpoint as ocp
+
+    if not _manifest(path).is_file():
+        raise CheckpointError(f"There is no complete checkpoint at {path}.")
+    recorded = json.loads(_manifest(path).read_text())["sha256"]
+    if recorded != _checksums(path):
+        raise CheckpointError(f"The checkpoint at {path} is damaged: its checksums differ.")
+    with ocp.StandardCheckpointer() as checkpointer:
+        return checkpointer.restore(path.absolute(), jax.eval_shape(lambda: template))
+
+
+def remove_checkpoint(path: pathlib.Path) -> None:
+    """Deletes a checkpoint, its checksums first, so that a half-deleted one is never read."""
+    _manifest(path).unlink(missing_ok=True)
+    shutil.rmtree(path, ignore_errors=True)
+
+
+def _manifest(path: pathlib.Path) -> pathlib.Path:
+    return path.with_name(path.name + ".json")
+
+
+def _checksums(path: pathlib.Path) -> dict[str, str]:
+    files = sorted(file for file in path.rglob("*") if file.is_file())
+    return {
+        file.relative_to(path).as_posix(): hashlib.sha256(file.read_bytes()).hexdigest()
+        for file in files
+    }
+
+
+def write_json(path: pathlib.Path, values: Any) -> None:
+    """Writes strict JSON in one step: a reader sees the old file or the new one, never a part."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(path.name + ".tmp")
+    temporary.write_text(json.dumps(values, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
+    temporary.replace(path)
+
+
+def save_model(
+    path: pathlib.Path | str,
+    model: LanguageModel,
+    params: Params,
+    masks: Masks,
+    vocabulary: Sequence[str],
+) -> None:
+    """Writes a pruned model for release: only live weights, and one bit a weight for the mask.
+
+    `weights.safetensors` holds "<leaf>/values", the live values in C order, and "<leaf>/mask",
+    `numpy.packbits` of the mask in little-endian bit order, for every leaf with a pruned weight;
+    a dense leaf is kept whole as "<leaf>". `model.json` holds the sizes, `vocabulary.json` the
+    words by id.
+
+    Args:
+      path: directory to write; made if missing.
+      model: gives the sizes.
+      params: nested dict of arrays.
+      masks: bool tree like `params`.
+      vocabulary: words by id, at most V.
+
+    Raises:
+      ConfigError: when the vocabulary has more words than the model.
+    """
+    import safetensors.numpy
+
+    if len(vocabulary) > model.config.vocab_size:
+        raise ConfigError(
+            f"`vocabulary` must have at most vocab_size={model.config.vocab_size} words, "
+            f"got {len(vocabulary)}."
+        )
+    path = pathlib.Path(path)
+    path.mkdir(parents=True, exist_ok=True)
+    tensors: dict[str, np.ndarray] = {}
+    flat_masks = _flatten(masks)
+    for name, leaf in _flatten(params).items():
+        mask = flat_masks[name]
+        if mask.all():
+            tensors[name] = np.ascontiguousarray(leaf)
+        else:
+            tensors[f"{name}/values"] = leaf[mask]
+            tensors[f"{name}/mask"] = np.packbits(mask.ravel(), bitorder="little")
+    safetensors.numpy.save_file(tensors, path / "weights.safetensors")
+    write_json(path / "vocabulary.json", list(vocabulary))
+    write_json(path / "model.json", {"format": _FORMAT, "config": model.config.to_json()})
+
+
+def load_model(path: pathlib.Path | str) -> SavedModel:
+    """Reads a model that `save_model` wrote.
+
+    Args:
+      path: the directory; a run directory stands for the `model` folder in it.
+
+    Returns:
+      A SavedModel.
+
+    Raises:
+      ConfigError: when the directory holds no model, or one that does not fit its own sizes.
+    """
+    path = pathlib.Path(path)
+    if not (path / "model.json").is_file() and (path / "model" / "model.json").is_file():
+        path = path / "model"
+    if not (path / "model.json").is_file():
+        raise ConfigError(f"`path` must be a saved model with a model.json, got {str(path)!r}.")
+    try:
+        header = json.loads((path / "model.json").read_text())
+        vocabulary = tuple(json.loads((path / "vocabulary.json").read_text()))
+        tensors = _load_tensors(path / "weights.safetensors")
+        if header["format"] != _FORMAT:
+            raise ValueError(f"its format is {header['format']}, this version reads {_FORMAT}")
+        model = make_language_model(ModelConfig.from_json(header["config"]))
+        shapes = jax.eval_shape(model.init, jax.random.key(0))
+        params, masks = _unpack(shapes, tensors)
+    except (OSError, ValueError, KeyError) as error:
+        raise ConfigError(f"The model at {str(path)!r} cannot be read: {error}.") from error
+    return SavedModel(model, params, masks, vocabulary)
+
+
+def _load_tensors(path: pathlib.Path) -> dict[str, np.ndarray]:
+    import safetensors
+    import safetensors.numpy
+
+    try:
+        return safetensors.numpy.load_file(path)
+    except safetensors.SafetensorError as error:
+        raise ValueError(f"weights.safetensors is damaged ({error})") from error
+
+
+def _unpack(shapes: PyTree, tensors: dict[str, np.ndarray]) -> tuple[Params, Masks]:
+    params: dict[str, Any] = {}
+    masks: dict[str, Any] = {}
+    for name, leaf in _flatten(shapes).items():
+        if name in tensors:
+            value, mask = tensors[name], np.ones(leaf.shape, bool)
+        else:
+            bits = np.unpackbits(tensors[f"{name}/mask"], count=leaf.size, bitorder="little")
+            mask = bits.astype(bool).reshape(leaf.shape)
+            value = np.zeros(leaf.shape, np.float32)
+            value[mask] = tensors[f"{name}/values"]
+        if value.shape != leaf.shape:
+            raise ValueError(f"{name} has shape {value.shape}, its sizes ask for {leaf.shape}")
+        *parents, last = name.split("/")
+        for tree, array in ((params, value), (masks, mask)):
+            for parent in parents:
+                tree = tree.setdefault(parent, {})
+            tree[last] = jnp.asarray(array)
+    return params, masks
+
+
+def _flatten(tree: PyTree) -> dict[str, Any]:
+    """Leaves of a nested dict by their path, "layers_0/W"; arrays come to the host."""
+    flat, _ = jax.tree_util.tree_flatten_with_path(tree)
+    return {
+        "/".join(str(entry.key) for entry in path): (
+            leaf if isinstance(leaf, jax.ShapeDtypeStruct) else np.asarray(leaf)
+        )
+        for path, leaf in flat
+    }

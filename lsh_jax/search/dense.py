@@ -1,0 +1,203 @@
+"""The dense reference: trained once for a fingerprint, with its spectrum at every epoch."""
+
+import dataclasses
+import hashlib
+import json
+import pathlib
+import shutil
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
+
+from lsh_jax.config import ConfigError
+from lsh_jax.search.ledger import Ledger, Record, best_epoch
+from lsh_jax.search.run_directory import (
+    LEDGER,
+    checkpoint_path,
+    keep_checkpoints,
+    load_spectrum,
+    save_spectrum,
+)
+from lsh_jax.search.scores import Spectrum, distance
+from lsh_jax.search.task import Task, TaskState
+from lsh_jax.search.trial import (
+    DENSE,
+    Candidate,
+    LiveStates,
+    Measurement,
+    load_state,
+    make_record,
+    run_epoch,
+)
+from lsh_jax.sparsity import controls as make_controls
+
+OnEvent = Callable[[str, Mapping[str, Any]], None]  # (kind of event, what it carries)
+
+
+class SearchError(RuntimeError):
+    """A search that cannot go on."""
+
+
+class DenseReference(NamedTuple):
+    """A dense network with its history."""
+
+    records: list[Record]  # by epoch
+    spectra: dict[int, Spectrum]  # by epoch
+    state: TaskState  # at its best epoch
+    directory: pathlib.Path | None  # of its checkpoints, if it has any
+
+
+def cached_directory(cache: pathlib.Path, task: Task, epochs: int) -> pathlib.Path:
+    """Where the dense network of a task is kept between runs."""
+    text = json.dumps([task.fingerprint(), epochs])
+    return cache / "dense" / hashlib.sha256(text.encode()).hexdigest()[:24]
+
+
+def train_dense(
+    task: Task, epochs: int, seed: int, directory: pathlib.Path, on_event: OnEvent
+) -> DenseReference:
+    """Trains the dense network, or as much of it as `directory` does not hold yet.
+
+    Args:
+      task: the task.
+      epochs: in all.
+      seed: recorded with every epoch.
+      directory: for its ledger, spectra and checkpoints.
+      on_event: told of segments and records.
+
+    Returns:
+      The reference.
+
+    Raises:
+      SearchError: when the dense network fails: nothing can be compared with it.
+    """
+    candidate = Candidate("dense", DENSE, seed)
+    live: LiveStates = {}
+    ledger = Ledger(directory / LEDGER)
+    for epoch in range(len(ledger.history("dense")) + 1, epochs + 1):
+
+        def on_segment(done: int, epoch: int = epoch) -> None:
+            on_event("segment", {"trial": "dense", "epoch": epoch, "done": done})
+
+        measured = run_epoch(task, directory, candidate, epoch, live, on_segment)
+        if measured.failure is not None:
+            raise SearchError(
+                f"The dense network failed in epoch {epoch}: {measured.failure}. Change the "
+                "training recipe, e.g. lower --train.learning-rate."
+            )
+        assert measured.exponents is not None and measured.std_error is not None
+        save_spectrum(directory, "dense", epoch, measured.exponents, measured.std_error)
+        record = make_record(candidate, epoch, None, measured)
+        ledger.append(record)
+        keep_checkpoints(directory, "dense", {epoch, best_epoch(ledger.history("dense"))})
+        on_event("record", {"record": record})
+    return _load(task, directory, ledger)
+
+
+def load_dense(task: Task, directory: pathlib.Path) -> DenseReference:
+    """Takes the dense network of an earlier run.
+
+    Raises:
+      ConfigError: when there is none, or when it was trained on another task.
+    """
+    ledger = Ledger(directory / LEDGER)
+    config = directory / "config.json"
+    if not ledger.history("dense") or not config.is_file():
+        raise ConfigError(f"`dense` must be a run with a dense network, got {str(directory)!r}.")
+    recorded = json.loads(config.read_text()).get("fingerprint", "")
+    differences = _differences(recorded, task.fingerprint())
+    if differences:
+        raise ConfigError(
+            f"`dense` must be trained on the same task, got {str(directory)!r}, which differs in "
+            f"{', '.join(differences)}. Repeat that run's settings, or leave --dense out."
+        )
+    return _load(task, directory, ledger)
+
+
+def foreign_dense(task: Task, state: TaskState, seed: int) -> DenseReference:
+    """Takes a dense network without a history, as its epoch 0: the reference `final` is the only
+    one that it can serve.
+
+    Args:
+      task: the task.
+      state: of the network.
+      seed: recorded with it.
+
+    Returns:
+      The reference.
+    """
+    exponents, std_error = task.spectrum(state)
+    val_nll = task.evaluate(state, "validation")
+    _, info = task.train(state, make_controls(DENSE), task.hyper, 0)
+    measured = Measurement(
+        failure=None,
+        val_nll=val_nll,
+        exponents=exponents,
+        std_error=std_error,
+        nonzeros=info.nonzeros,
+    )
+    record = make_record(Candidate("dense", DENSE, seed), 0, None, measured)
+    return DenseReference([record], {0: Spectrum(exponents, std_error)}, state, None)
+
+
+def _differences(recorded: str, own: str) -> list[str]:
+    """The parts of two fingerprints that differ; fingerprints of ours are JSON objects."""
+    if recorded == own:
+        return []
+    try:
+        old, new = json.loads(recorded), json.loads(own)
+        return [name for name in new if old.get(name) != new[name]]
+    except (ValueError, AttributeError):
+        return ["the task's fingerprint"]
+
+
+def adopt(
+    dense: DenseReference,
+    run: pathlib.Path,
+    ledger: Ledger,
+    *,
+    name: str = "dense",
+    reference: DenseReference | None = None,
+) -> None:
+    """Copies a dense network into a run, so that the run is whole without the cache.
+
+    Args:
+      dense: the network.
+      run: the run directory; nothing is copied when it is the source.
+      ledger: the run's.
+      name: the trial's name in the run.
+      reference: the network to which its distance is recorded.
+    """
+    for record in dense.records:
+        spectrum = dense.spectra[record.epoch]
+        if ledger.get(name, record.epoch) is not None:
+            continue
+        if reference is not None:
+            measured = distance(spectrum, reference.spectra[record.epoch])
+            record = dataclasses.replace(
+                record,
+                ls_distance=measured.distance,
+                ls_std_error=measured.std_error,
+                floored=measured.floored,
+            )
+        save_spectrum(run, name, record.epoch, *spectrum)
+        ledger.append(dataclasses.replace(record, trial=name))
+    source = dense.directory
+    if source is None or source == run or name != "dense":
+        return
+    best = best_epoch(dense.records)
+    origin, target = (checkpoint_path(folder, "dense", best) for folder in (source, run))
+    manifest = f"{best}.json"
+    if not target.with_name(manifest).is_file():
+        shutil.copytree(origin, target, dirs_exist_ok=True)
+        shutil.copy(origin.with_name(manifest), target.with_name(manifest))
+
+
+def _load(task: Task, directory: pathlib.Path, ledger: Ledger) -> DenseReference:
+    records = ledger.history("dense")
+    spectra = {
+        record.epoch: Spectrum(*load_spectrum(directory, "dense", record.epoch))
+        for record in records
+    }
+    candidate = Candidate("dense", DENSE, records[0].seed)
+    state = load_state(task, directory, candidate, best_epoch(records))
+    return DenseReference(records, spectra, state, directory)

@@ -1,0 +1,77 @@
+"""Trains candidates through the ledger: what it holds already is not trained again."""
+
+import dataclasses
+import math
+import pathlib
+from typing import NamedTuple
+
+from lsh_jax.config import SearchConfig
+from lsh_jax.search.dense import DenseReference, OnEvent
+from lsh_jax.search.executors import Executor
+from lsh_jax.search.ledger import Ledger, Record, best_epoch
+from lsh_jax.search.run_directory import keep_checkpoints, save_spectrum
+from lsh_jax.search.scores import Spectrum, distance, reference_epoch, score
+from lsh_jax.search.task import Task
+from lsh_jax.search.trial import Candidate, LiveStates, Measurement, make_record, run_epoch
+
+
+class Search(NamedTuple):
+    """What every step of the search works with."""
+
+    task: Task
+    config: SearchConfig
+    run: pathlib.Path
+    ledger: Ledger
+    dense: DenseReference
+    executor: Executor
+    live: LiveStates
+    on_event: OnEvent
+    keep_all: bool
+
+
+def advance(search: Search, candidate: Candidate, epochs: int, search_round: int) -> None:
+    """Trains a candidate to `epochs` in all, unless the ledger says that it has failed."""
+    history = search.ledger.history(candidate.trial)
+    for epoch in range(len(history) + 1, epochs + 1):
+        if history and history[-1].status == "failed":
+            return
+
+        def on_segment(done: int, epoch: int = epoch) -> None:
+            search.on_event("segment", {"trial": candidate.trial, "epoch": epoch, "done": done})
+
+        measured: Measurement = search.executor.submit(
+            run_epoch, search.task, search.run, candidate, epoch, search.live, on_segment
+        ).result()
+        record = make_record(candidate, epoch, search_round, measured)
+        if measured.failure is None:
+            record = _scored(search, record, measured)
+        record_line(search, record)
+        history.append(record)
+        if measured.failure is None and not search.keep_all:
+            keep_checkpoints(search.run, candidate.trial, {epoch, best_epoch(history)})
+
+
+def _scored(search: Search, record: Record, measured: Measurement) -> Record:
+    assert measured.exponents is not None and measured.std_error is not None
+    assert record.val_nll is not None
+    spectrum = Spectrum(measured.exponents, measured.std_error)
+    save_spectrum(search.run, record.trial, record.epoch, *spectrum)
+    config, dense = search.config, search.dense
+    epoch = reference_epoch(config.reference, record.epoch, record.val_nll, dense.records)
+    found = distance(spectrum, dense.spectra[epoch])
+    record = dataclasses.replace(
+        record,
+        ls_distance=found.distance,
+        ls_std_error=found.std_error,
+        floored=found.floored,
+    )
+    value = score(config.metric, record)
+    if not math.isfinite(value):
+        return dataclasses.replace(record, status="failed", reason=f"the score is {value}")
+    return dataclasses.replace(record, score=value)
+
+
+def record_line(search: Search, record: Record) -> None:
+    """Writes a line of the ledger and tells of it."""
+    search.ledger.append(record)
+    search.on_event("record", {"record": record})

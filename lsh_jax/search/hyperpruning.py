@@ -1,0 +1,234 @@
+"""LS-based Hyperpruning (Zheng & Shlizerman, 2025, arXiv 2506.07975), assembled.
+
+Dense reference, pool of candidates by TPE, rounds of halving that continue from checkpoints,
+finalists to the end, winner. Every step is a function of what the ledger holds, so a search that
+was interrupted is continued by running it again: nothing recorded is trained twice, and the
+records are the same as without the interruption.
+"""
+
+import contextlib
+import pathlib
+import tempfile
+import time
+from collections.abc import Iterable, Mapping
+from typing import Any, NamedTuple
+
+from lsh_jax.checkpoint import write_json
+from lsh_jax.config import ConfigError, SearchConfig
+from lsh_jax.search.compilations import count_compilations
+from lsh_jax.search.dense import (
+    DenseReference,
+    OnEvent,
+    SearchError,
+    adopt,
+    cached_directory,
+    train_dense,
+)
+from lsh_jax.search.driver import Search, advance
+from lsh_jax.search.executors import Executor, SerialExecutor
+from lsh_jax.search.ledger import Ledger, Record, best_epoch
+from lsh_jax.search.pool import fill_pool, pool_size
+from lsh_jax.search.run_directory import (
+    LEDGER,
+    check_vacant,
+    gather_spectra,
+    keep_checkpoints,
+    locked,
+    record_settings,
+)
+from lsh_jax.search.successive_halving import num_survivors, plan, survivors
+from lsh_jax.search.summary import summarise
+from lsh_jax.search.task import Task, TaskState, segments_between_updates
+from lsh_jax.search.trial import (
+    Candidate,
+    load_state,
+)
+
+
+class SearchResult(NamedTuple):
+    """What a search found.
+
+    Attributes:
+      result: the content of result.json.
+      records: the ledger, in the order of writing.
+      best: the winner's state at its best epoch.
+      dense: the dense network's state at its best epoch.
+    """
+
+    result: dict[str, Any]
+    records: list[Record]
+    best: TaskState
+    dense: TaskState
+
+
+def hyperprune(
+    task: Task,
+    config: SearchConfig,
+    executor: Executor | None = None,
+    *,
+    out: pathlib.Path | str | None = None,
+    dense: DenseReference | None = None,
+    cache_dir: pathlib.Path | str | None = None,
+    resume: bool = False,
+    settings: Mapping[str, Any] | None = None,
+    keep_all_checkpoints: bool = False,
+    on_event: OnEvent | None = None,
+) -> SearchResult:
+    """Searches for the pruned network to train.
+
+    Args:
+      task: what is trained, see `lsh_jax.search.task.Task`.
+      config: how it is searched.
+      executor: where trials run; serially in this process if not given.
+      out: the run directory, new or empty; a temporary one if not given.
+      dense: a dense network to compare with; trained if not given.
+      cache_dir: keeps trained dense networks between runs; the run directory does if not given.
+      resume: continue the run in `out`.
+      settings: JSON values to record in config.json beside `config` and the fingerprint.
+      keep_all_checkpoints: keep those of candidates that lost a round.
+      on_event: `on_event(kind, values)` is told of "segment", "record", "round", "done" and
+        "notice".
+
+    Returns:
+      A SearchResult; the run directory holds the same and more.
+
+    Raises:
+      ConfigError: when the rounds do not fit, the directory is taken, or `resume` does not match.
+      SearchError: when the dense network or every candidate fails.
+    """
+    started = time.perf_counter()
+    with contextlib.ExitStack() as stack:
+        if out is None:
+            out = stack.enter_context(tempfile.TemporaryDirectory())
+        run = pathlib.Path(out)
+        if config.dense_seeds > 1 and dense is not None:
+            raise ConfigError("`dense_seeds` must be 1 with a dense network of your own.")
+        plan(config, pool_size(config))  # refuses rounds that do not fit before anything is made
+        for every in config.space.update_every:
+            segments_between_updates(every, task.segments_per_epoch)
+        check_vacant(run, resume=resume)
+        stack.enter_context(locked(run))
+        counter = stack.enter_context(count_compilations())
+        recorded = {"search": config.to_json(), "fingerprint": task.fingerprint()}
+        record_settings(run, {**recorded, **(settings or {})}, resume=resume)
+        ledger = Ledger(run / LEDGER)
+        notify = on_event or (lambda kind, values: None)
+        if dense is None:
+            dense = _dense(task, config, run, ledger, cache_dir, notify)
+        else:
+            adopt(dense, run, ledger)
+        own = [record for record in ledger.records() if record.duplicate_of is None]
+        notify("done", {"epochs": len(own)})
+        search = Search(
+            task=task,
+            config=config,
+            run=run,
+            ledger=ledger,
+            dense=dense,
+            executor=executor or SerialExecutor(),
+            live={},
+            on_event=notify,
+            keep_all=keep_all_checkpoints,
+        )
+        rounds, finalists = _halve(search, fill_pool(search))
+        best, state = _train_finalists(search, finalists, len(rounds))
+        result = summarise(task, config, ledger, dense, best, state, rounds)
+        result["compilations"] = counter()
+        result["wall_s"] = float(f"{time.perf_counter() - started:.1f}")
+        task.save(state, run / "model")
+        gather_spectra(run)
+        write_json(run / "result.json", result)
+        return SearchResult(result, ledger.records(), state, dense.state)
+
+
+def _dense(
+    task: Task,
+    config: SearchConfig,
+    run: pathlib.Path,
+    ledger: Ledger,
+    cache_dir: pathlib.Path | str | None,
+    on_event: OnEvent,
+) -> DenseReference:
+    """Trains or finds the dense networks, one a seed, and copies them into the run."""
+    references: list[DenseReference] = []
+    for index in range(config.dense_seeds):
+        name = "dense" if index == 0 else f"dense-{index}"
+        seed = config.seed + index
+        own_task = task if index == 0 else task.with_seed(seed)
+        epochs = config.final_epochs
+        directory = run / "dense" / str(seed)
+        if cache_dir is not None:
+            directory = cached_directory(pathlib.Path(cache_dir), own_task, epochs)
+        with locked(directory, wait=True):
+            dense = train_dense(own_task, epochs, seed, directory, on_event)
+        first = references[0] if references else None
+        adopt(dense, run, ledger, name=name, reference=first)
+        references.append(dense)
+    return references[0]
+
+
+def _halve(search: Search, pool: list[Candidate]) -> tuple[list[dict[str, Any]], list[Candidate]]:
+    """Runs the rounds; returns what happened in each, and the finalists, best first."""
+    config = search.config
+    entering, epochs = pool, config.e0
+    rounds: list[dict[str, Any]] = []
+    while True:
+        for candidate in entering:
+            advance(search, candidate, epochs, len(rounds))
+        scores = _scores(search, entering, epochs)
+        if not scores:
+            reasons = {search.ledger.history(candidate.trial)[-1].reason for candidate in entering}
+            raise SearchError(f"All candidates failed: {'; '.join(sorted(map(str, reasons)))}.")
+        finished = len(scores) <= config.finalists
+        count = len(scores)
+        if not finished:
+            count = num_survivors(len(scores), config.finalists, config.halving)
+        kept = survivors(scores, count)
+        rounds.append(
+            {
+                "round": len(rounds),
+                "epochs": epochs,
+                "entered": [candidate.trial for candidate in entering],
+                "failed": [c.trial for c in entering if c.trial not in scores],
+                "survivors": kept,
+            }
+        )
+        search.on_event("round", rounds[-1])
+        by_trial = {candidate.trial: candidate for candidate in entering}
+        _release(search, (c for c in entering if c.trial not in kept))
+        entering = [by_trial[trial] for trial in kept]
+        if finished:
+            return rounds, entering
+        epochs += config.ei
+
+
+def _scores(search: Search, candidates: list[Candidate], epoch: int) -> dict[int, float]:
+    """The scores at an epoch of the candidates that have not failed."""
+    scores = {}
+    for candidate in candidates:
+        record = search.ledger.get(candidate.trial, epoch)
+        if record is not None and record.score is not None and isinstance(record.trial, int):
+            scores[record.trial] = record.score
+    return scores
+
+
+def _release(search: Search, losers: Iterable[Candidate]) -> None:
+    for candidate in losers:
+        if not search.keep_all:
+            keep_checkpoints(search.run, candidate.trial, set())
+
+
+def _train_finalists(
+    search: Search, finalists: list[Candidate], search_round: int
+) -> tuple[Record, TaskState]:
+    """Trains the finalists to the end; returns the winner's best record and its state."""
+    for candidate in finalists:
+        advance(search, candidate, search.config.final_epochs, search_round)
+    bests = []
+    for candidate in finalists:
+        history = search.ledger.history(candidate.trial)
+        record = search.ledger.get(candidate.trial, best_epoch(history))
+        assert record is not None
+        bests.append((record.val_nll, finalists.index(candidate), record, candidate))
+    _, _, best, winner = min(bests, key=lambda entry: entry[:2])
+    return best, load_state(search.task, search.run, winner, best.epoch)

@@ -1,0 +1,250 @@
+"""Language modelling as a task: corpus, model, recipe and spectrum behind the protocol."""
+
+import functools
+import hashlib
+import importlib.metadata
+import json
+import math
+import os
+import pathlib
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from lsh_jax.checkpoint import save_model
+from lsh_jax.config import ConfigError, ModelConfig, SpectrumConfig, TrainConfig
+from lsh_jax.data import Corpus
+from lsh_jax.data.batching import Windows, columns, evaluation_windows, unigram_nll, windows
+from lsh_jax.language_models import LanguageModel, make_language_model
+from lsh_jax.lyapunov import rnn_lyapunov_spectrum
+from lsh_jax.search.task import Split, Task, TrainInfo, segments_between_updates
+from lsh_jax.sparsity import Controls, count_live, dynamic_sparsity
+from lsh_jax.training import (
+    TrainState,
+    evaluate_windows,
+    init_train_state,
+    train_segment,
+    update_topology,
+)
+from lsh_jax.types import Hyper, Key, Params
+
+_VERSIONS = ("jax", "jaxlib", "flax", "optax", "numpy", "lsh-jax")
+
+
+class _Programs(NamedTuple):
+    """The jitted functions of a task; tasks that differ in their seed alone share them."""
+
+    init: Callable[..., Any]
+    train: Callable[..., Any]
+    update: Callable[..., Any]
+    evaluate: Callable[..., Any]
+    spectrum: Callable[..., Any]
+    count: Callable[..., Any]
+
+
+def make_language_model_task(
+    corpus: Corpus,
+    model_config: ModelConfig,
+    train_config: TrainConfig,
+    spectrum_config: SpectrumConfig | None = None,
+    seed: int = 0,
+) -> Task:
+    """Builds the task of training a language model on a corpus.
+
+    Args:
+      corpus: from `load_corpus`.
+      model_config: sizes; `vocab_size` must not be below the corpus's number of types.
+      train_config: the recipe.
+      spectrum_config: the recipe of the spectra; the default one if not given.
+      seed: of initial weights and dropout.
+
+    Returns:
+      A Task.
+
+    Raises:
+      ConfigError: when the corpus is too short for the batches, segments or spectra.
+    """
+    spectrum_config = spectrum_config or SpectrumConfig()
+    if len(corpus.vocabulary) > model_config.vocab_size:
+        raise ConfigError(
+            f"`vocab_size` must be at least {len(corpus.vocabulary)}, the corpus's types, got "
+            f"{model_config.vocab_size}."
+        )
+    corpus = _shorten(corpus, train_config)
+    model = make_language_model(model_config)
+    data = _batches(corpus, train_config, spectrum_config)
+    programs = _compile(model, train_config, spectrum_config)
+    settings = {
+        "model": model_config.to_json(),
+        "recipe": train_config.to_json(),
+        "data": _corpus_hash(corpus),
+        "spectrum": spectrum_config.to_json(),
+        "cores": os.environ.get("NPROC") or str(len(os.sched_getaffinity(0))),
+        "backend": jax.default_backend(),
+        "versions": {name: importlib.metadata.version(name) for name in _VERSIONS},
+    }
+    baseline = unigram_nll(corpus.train, corpus.validation, model_config.vocab_size)
+    return _make_task(model, corpus, train_config, data, programs, settings, baseline, seed)
+
+
+class _Batches(NamedTuple):
+    """The corpus as windows."""
+
+    train: Windows  # [S, W, bptt, B]
+    splits: dict[str, Windows]  # [W, bptt, B]
+    spectrum: np.ndarray  # [T, B]
+
+
+def _make_task(
+    model: LanguageModel,
+    corpus: Corpus,
+    config: TrainConfig,
+    data: _Batches,
+    programs: _Programs,
+    settings: dict[str, Any],
+    baseline: float,
+    seed: int,
+) -> Task:
+    init_key, dropout_key = jax.random.split(jax.random.key(seed))
+    segments = config.segments_per_epoch
+
+    def init(key: Key, controls: Controls, hyper: Hyper) -> TrainState:
+        del hyper
+        return programs.init(init_key, key, controls)
+
+    def train(
+        state: TrainState, controls: Controls, hyper: Hyper, num_segments: int
+    ) -> tuple[TrainState, TrainInfo]:
+        info = TrainInfo(0.0, 0.0, 0.0, 0, int(programs.count(state.sparsity.masks)))
+        interval = segments_between_updates(float(controls.update_every), segments)
+        for _ in range(num_segments):
+            done = int(state.num_segments)
+            batch = Windows(*(array[done % segments] for array in data.train))
+            churn, updates = 0.0, 0
+            if done > 0 and interval and done % interval == 0:
+                first = Windows(*(array[0] for array in batch))
+                state, update = programs.update(state, controls, first)
+                churn, updates = float(update.churn), 1
+            state, nll, num_tokens = programs.train(state, _traced(hyper), batch, dropout_key)
+            info = TrainInfo(
+                nll_sum=info.nll_sum + float(nll),
+                num_tokens=info.num_tokens + float(num_tokens),
+                churn_sum=info.churn_sum + churn,
+                num_updates=info.num_updates + updates,
+                nonzeros=int(programs.count(state.sparsity.masks)),
+            )
+        return state, info
+
+    def block_nll(state: TrainState, split: Split) -> tuple[np.ndarray, np.ndarray]:
+        sums, counts = programs.evaluate(state.params, data.splits[split])
+        return np.asarray(sums, np.float64), np.asarray(counts, np.float64)
+
+    def evaluate(state: TrainState, split: Split) -> float:
+        sums, counts = block_nll(state, split)
+        return float(sums.sum() / counts.sum())
+
+    def spectrum(state: TrainState) -> tuple[np.ndarray, np.ndarray]:
+        exponents, std_error = programs.spectrum(state.params, data.spectrum)
+        return np.asarray(exponents), np.asarray(std_error)
+
+    def fingerprint() -> str:
+        return json.dumps({**settings, "seed": seed}, sort_keys=True)
+
+    def with_seed(other: int) -> Task:
+        return _make_task(model, corpus, config, data, programs, settings, baseline, other)
+
+    def save(state: TrainState, path: pathlib.Path) -> None:
+        save_model(path, model, state.params, state.sparsity.masks, corpus.vocabulary)
+
+    return Task(
+        init=init,
+        train=train,
+        evaluate=evaluate,
+        block_nll=block_nll,
+        spectrum=spectrum,
+        fingerprint=fingerprint,
+        segments_per_epoch=segments,
+        hyper=config.hyper(),
+        with_seed=with_seed,
+        save=save,
+        baseline_nll=baseline,
+    )
+
+
+def _traced(hyper: Hyper) -> Hyper:
+    return Hyper(*(jnp.asarray(value, jnp.float32) for value in hyper))
+
+
+def _compile(
+    model: LanguageModel, config: TrainConfig, spectrum_config: SpectrumConfig
+) -> _Programs:
+    updater = dynamic_sparsity()
+    segments = config.segments_per_epoch
+
+    def init(init_key: Key, topology_key: Key, controls: Controls) -> TrainState:
+        batch_size = config.batch_size
+        return init_train_state(model, updater, batch_size, init_key, topology_key, controls)
+
+    def spectrum(params: Params, tokens: jax.Array) -> tuple[jax.Array, jax.Array]:
+        factor = 2 if spectrum_config.state == "full" else 1
+        result = rnn_lyapunov_spectrum(
+            model,
+            params,
+            tokens,
+            state=spectrum_config.state,
+            num_exponents=math.ceil(spectrum_config.share * factor * model.config.hidden_size),
+            burn_in=spectrum_config.burn_in,
+        )
+        return result.exponents, result.std_error
+
+    return _Programs(
+        init=jax.jit(init),
+        train=jax.jit(functools.partial(train_segment, model, segments)),
+        update=jax.jit(functools.partial(update_topology, model, updater, segments)),
+        evaluate=jax.jit(functools.partial(evaluate_windows, model)),
+        spectrum=jax.jit(spectrum),
+        count=jax.jit(count_live),
+    )
+
+
+def _shorten(corpus: Corpus, config: TrainConfig) -> Corpus:
+    """The first tokens of each split, as many as the recipe asks for; 0 asks for all."""
+    longest = config.max_eval_tokens or None
+    return corpus._replace(
+        train=corpus.train[: config.max_train_tokens or None],
+        validation=corpus.validation[:longest],
+        test=corpus.test[:longest],
+    )
+
+
+def _batches(corpus: Corpus, config: TrainConfig, spectrum: SpectrumConfig) -> _Batches:
+    segmented = windows(
+        columns(corpus.train, config.batch_size), config.bptt, config.segments_per_epoch
+    )
+    splits = {}
+    for name in ("validation", "test"):
+        tokens = getattr(corpus, name)
+        whole = evaluation_windows(tokens, config.eval_batch_size, config.bptt)
+        splits[name] = Windows(*(array[0] for array in whole))
+    steps = spectrum.burn_in + spectrum.length
+    if len(corpus.validation) < steps * spectrum.batch:
+        raise ConfigError(
+            f"`spectrum.length` must leave burn_in + length = {steps} steps in each of "
+            f"spectrum.batch={spectrum.batch} columns of {len(corpus.validation)} validation "
+            "tokens: shorten it, or take fewer columns."
+        )
+    return _Batches(
+        train=segmented,
+        splits=splits,
+        spectrum=columns(corpus.validation, spectrum.batch)[:steps],
+    )
+
+
+def _corpus_hash(corpus: Corpus) -> str:
+    digest = hashlib.sha256("\n".join(corpus.vocabulary).encode())
+    for tokens in (corpus.train, corpus.validation, corpus.test):
+        digest.update(np.ascontiguousarray(tokens).tobytes())
+    return digest.hexdigest()

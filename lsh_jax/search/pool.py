@@ -1,0 +1,98 @@
+"""The pool: distinct candidates, asked for in batches and trained for `e0` epochs."""
+
+import dataclasses
+from collections.abc import Mapping
+
+import numpy as np
+
+from lsh_jax.config import SearchConfig
+from lsh_jax.search import space as spaces
+from lsh_jax.search import tpe
+from lsh_jax.search.driver import Search, advance, record_line
+from lsh_jax.search.trial import Candidate
+
+_ATTEMPTS = 8  # proposals asked for one trial before a known configuration is accepted
+
+
+def pool_size(config: SearchConfig) -> int:
+    """Candidates in the pool: `max_evals`, or the whole space where that is smaller."""
+    return min(config.max_evals, spaces.size(spaces.make_space(config)))
+
+
+def fill_pool(search: Search) -> list[Candidate]:
+    """Proposes distinct candidates in batches and trains each for `e0` epochs."""
+    config, space = search.config, spaces.make_space(search.config)
+    target = pool_size(config)
+    if target < config.max_evals:
+        text = f"the space holds {target} configurations, fewer than max_evals={config.max_evals}"
+        search.on_event("notice", {"text": text})
+    known: dict[str, int] = {}  # configuration -> the trial that is trained
+    history: list[tpe.Observation] = []
+    pool: list[Candidate] = []
+    while len(known) < target:
+        batch: list[tuple[int, spaces.Assignment, int]] = []  # trial, assignment, original
+        pending = list(history)
+        while len(batch) < config.ask_batch and len(known) < target:
+            trial = len(pending)
+            assignment = _ask(search, space, pending, trial, known)
+            original = known.setdefault(repr(assignment), trial)
+            batch.append((trial, assignment, original))
+            pending.append(tpe.Observation(trial, assignment, None))
+        for trial, assignment, original in batch:
+            candidate = _candidate(search, trial, assignment)
+            if original == trial:
+                pool.append(candidate)
+                advance(search, candidate, config.e0, 0)
+            else:
+                _repeat(search, candidate, original)
+            last = search.ledger.history(trial)[-1]
+            history.append(tpe.Observation(trial, assignment, last.score))
+    return pool
+
+
+def _ask(
+    search: Search,
+    space: spaces.Space,
+    pending: list[tpe.Observation],
+    trial: int,
+    known: Mapping[str, int],
+) -> spaces.Assignment:
+    """A configuration for a trial: new if it can be had, else a known one for TPE to learn from.
+
+    Once as many repetitions as `max_evals` have been accepted, a new one is drawn at random.
+    """
+    config = search.config
+    startup = tpe.num_startup(config.max_evals)
+    for attempt in range(_ATTEMPTS):
+        assignment = tpe.propose(
+            config.algo,
+            space,
+            pending,
+            trial,
+            seed=config.seed,
+            attempt=attempt,
+            startup=startup,
+        )
+        if repr(assignment) not in known:
+            return assignment
+    if trial - len(known) < config.max_evals:
+        return assignment
+    unseen = [new for new in spaces.assignments(space) if repr(new) not in known]
+    return unseen[int(np.random.default_rng([config.seed, trial]).integers(len(unseen)))]
+
+
+def _candidate(search: Search, trial: int, assignment: spaces.Assignment) -> Candidate:
+    config = spaces.sparsity_config(assignment, search.config)
+    return Candidate(trial, config, spaces.candidate_seed(config.to_json(), search.config.seed))
+
+
+def _repeat(search: Search, candidate: Candidate, original: int) -> None:
+    """Records a configuration that is known already with the result it had."""
+    config = search.config
+    source = search.ledger.history(original)
+    first = [record for record in source if record.epoch <= config.e0][-1]
+    if search.ledger.get(candidate.trial, first.epoch) is None:
+        record_line(
+            search,
+            dataclasses.replace(first, trial=candidate.trial, duplicate_of=original, wall_s=0.0),
+        )

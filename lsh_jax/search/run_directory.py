@@ -1,0 +1,153 @@
+"""The files of a run: where they lie, who may write them, and what they must agree with."""
+
+import contextlib
+import fcntl
+import json
+import os
+import pathlib
+import platform
+import shutil
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import numpy as np
+
+from lsh_jax.checkpoint import remove_checkpoint, write_json
+from lsh_jax.config import ConfigError
+from lsh_jax.search.ledger import TrialId
+
+LEDGER = "trials.jsonl"
+
+
+def checkpoint_path(run: pathlib.Path, trial: TrialId, epoch: int) -> pathlib.Path:
+    """The checkpoint of a trial after an epoch."""
+    return run / "checkpoints" / str(trial) / str(epoch)
+
+
+def keep_checkpoints(run: pathlib.Path, trial: TrialId, epochs: set[int]) -> None:
+    """Deletes a trial's checkpoints but those of `epochs`; none left takes the folder too."""
+    folder = run / "checkpoints" / str(trial)
+    for path in list(folder.glob("*")):
+        epoch = path.name.removesuffix(".json")
+        if not epoch.isdecimal() or int(epoch) not in epochs:
+            remove_checkpoint(path.with_name(epoch))
+    if not epochs:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def spectrum_path(run: pathlib.Path, trial: TrialId, epoch: int) -> pathlib.Path:
+    """The exponents [L, K] of a trial after an epoch; beside them their standard errors."""
+    return run / "spectra" / f"{trial}-{epoch}.npy"
+
+
+def save_spectrum(
+    run: pathlib.Path, trial: TrialId, epoch: int, exponents: np.ndarray, std_error: np.ndarray
+) -> None:
+    """Writes exponents and standard errors, [L, K] each."""
+    path = spectrum_path(run, trial, epoch)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    np.save(path, exponents)
+    np.save(path.with_suffix(".std_error.npy"), std_error)
+
+
+def load_spectrum(run: pathlib.Path, trial: TrialId, epoch: int) -> tuple[np.ndarray, np.ndarray]:
+    """Reads exponents and standard errors, [L, K] each.
+
+    Raises:
+      ConfigError: when the spectrum of that epoch is not there.
+    """
+    path = spectrum_path(run, trial, epoch)
+    if not path.is_file():
+        raise ConfigError(f"The spectrum of {trial} after epoch {epoch} is missing: {path}.")
+    return np.load(path), np.load(path.with_suffix(".std_error.npy"))
+
+
+def gather_spectra(run: pathlib.Path) -> None:
+    """Collects all spectra in spectra.npz, keys <trial>/<epoch>, and their errors beside it."""
+    exponents: dict[str, np.ndarray] = {}
+    errors: dict[str, np.ndarray] = {}
+    for path in sorted((run / "spectra").glob("*.npy")):
+        name = path.name.removesuffix(".npy")
+        trial, _, epoch = name.removesuffix(".std_error").rpartition("-")
+        collection = errors if name.endswith(".std_error") else exponents
+        collection[f"{trial}/{epoch}"] = np.load(path)
+    np.savez(run / "spectra.npz", **exponents)  # type: ignore[arg-type]
+    np.savez(run / "spectra_std_error.npz", **errors)  # type: ignore[arg-type]
+
+
+@contextlib.contextmanager
+def locked(directory: pathlib.Path, *, wait: bool = False) -> Iterator[None]:
+    """Holds a directory for this process.
+
+    Args:
+      directory: made if missing.
+      wait: wait for another process to finish with it instead of refusing.
+
+    Raises:
+      ConfigError: when another process holds it, with that process's id and host.
+    """
+    directory.mkdir(parents=True, exist_ok=True)
+    with (directory / ".lock").open("a+") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+        except BlockingIOError:
+            file.seek(0)
+            owner = file.read().strip() or "another process"
+            raise ConfigError(
+                f"`out` must not be in use, got {str(directory)!r}, which {owner} is writing."
+            ) from None
+        file.truncate(0)
+        file.write(f"process {os.getpid()} on {platform.node()}")
+        file.flush()
+        yield
+
+
+def check_vacant(run: pathlib.Path, *, resume: bool) -> None:
+    """Refuses to write over files, or to continue what is not a run.
+
+    Raises:
+      ConfigError: when the directory holds files and `resume` is false, or holds no run and it is
+        true.
+    """
+    occupied = run.exists() and (run.is_file() or any(p.name != ".lock" for p in run.iterdir()))
+    if occupied and not resume:
+        raise ConfigError(
+            f"`out` must be a new or empty directory, got {str(run)!r}, which holds files: "
+            "take another, or continue a run with --resume."
+        )
+    if occupied and not (run / "config.json").is_file():
+        raise ConfigError(f"`out` must hold a run to resume, got {str(run)!r} without config.json.")
+
+
+def record_settings(run: pathlib.Path, settings: Mapping[str, Any], *, resume: bool) -> None:
+    """Writes config.json, or holds the run that is there against it.
+
+    Args:
+      run: the run directory.
+      settings: JSON values.
+      resume: continue what is there.
+
+    Raises:
+      ConfigError: when there is a run and `resume` is false, or its settings differ.
+    """
+    check_vacant(run, resume=resume)
+    path = run / "config.json"
+    if resume and path.is_file():
+        recorded = json.loads(path.read_text())
+        differences = list(_differences(recorded, json.loads(json.dumps(settings))))
+        if differences:
+            raise ConfigError(
+                f"`resume` must repeat the settings of {str(run)!r}; these differ: "
+                f"{'; '.join(differences)}."
+            )
+        return
+    write_json(path, settings)
+
+
+def _differences(old: Any, new: Any, name: str = "") -> Iterator[str]:
+    if isinstance(old, dict) and isinstance(new, dict):
+        for key in sorted(old.keys() | new.keys()):
+            inner = f"{name}.{key}" if name else key
+            yield from _differences(old.get(key), new.get(key), inner)
+    elif old != new:
+        yield f"{name} was {old!r} and is {new!r}"

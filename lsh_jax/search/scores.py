@@ -1,0 +1,78 @@
+"""What a candidate is judged by: the distance of its spectrum, or one of the baselines' scores."""
+
+from typing import NamedTuple
+
+import numpy as np
+
+from lsh_jax.config import ConfigError, Metric, Reference
+from lsh_jax.distance import count_floored, ls_distance, ls_distance_std_error
+from lsh_jax.search.ledger import Record
+
+
+class Spectrum(NamedTuple):
+    """Exponents and their standard errors."""
+
+    exponents: np.ndarray  # [L, K]
+    std_error: np.ndarray  # [L, K]
+
+
+class Distance(NamedTuple):
+    """How far a spectrum lies from the dense network's."""
+
+    distance: float
+    std_error: float
+    floored: int
+
+
+def distance(candidate: Spectrum, dense: Spectrum) -> Distance:
+    """The LS distance with its standard error and the number of floored exponents."""
+    error = ls_distance_std_error(
+        candidate.exponents, candidate.std_error, dense.exponents, dense.std_error
+    )
+    return Distance(
+        float(ls_distance(candidate.exponents, dense.exponents)),
+        float(error),
+        int(count_floored(candidate.exponents)),
+    )
+
+
+def reference_epoch(reference: Reference, epoch: int, val_nll: float, dense: list[Record]) -> int:
+    """The epoch of the dense network that a candidate is compared with.
+
+    Args:
+      reference: same-epoch, final, or same-loss (the epoch whose validation nll is nearest).
+      epoch: the candidate's.
+      val_nll: the candidate's, in nats per token.
+      dense: the records of the dense network.
+
+    Raises:
+      ConfigError: when the dense network has no such epoch; another never stands in for it.
+    """
+    if reference == "final":
+        return dense[-1].epoch
+    if reference == "same-loss":
+        nearest = [(abs((r.val_nll or 0.0) - val_nll), r.epoch) for r in dense]
+        return min(nearest)[1]
+    if epoch not in {record.epoch for record in dense}:
+        raise ConfigError(
+            f"`reference` 'same-epoch' needs the dense network after epoch {epoch}; it has "
+            f"epochs {dense[0].epoch} to {dense[-1].epoch}. Take --reference=final."
+        )
+    return epoch
+
+
+def score(metric: Metric, record: Record) -> float:
+    """What the search minimises for a record.
+
+    ls: the LS distance; loss: the validation nll; death-rate: minus the death rate, a judge that
+    looks at no network at all; none: a number drawn from the candidate's seed, i.e. chance.
+    """
+    if metric == "loss":
+        assert record.val_nll is not None
+        return record.val_nll
+    if metric == "death-rate":
+        return -float(record.controls["death_rate"])
+    if metric == "none":
+        return float(np.random.default_rng(record.seed).uniform())
+    assert record.ls_distance is not None
+    return record.ls_distance

@@ -1,0 +1,85 @@
+"""The task protocol: what a search needs to know of a network and its training.
+
+A task is a bundle of functions. The language-model task is one
+(`lsh_jax.search.language_model_task`); a user's own network joins a search by building another.
+"""
+
+import math
+import pathlib
+from collections.abc import Callable
+from typing import Any, Literal, NamedTuple
+
+import numpy as np
+
+from lsh_jax.config import ConfigError
+from lsh_jax.sparsity import Controls
+from lsh_jax.types import Hyper, Key
+
+Split = Literal["validation", "test"]
+TaskState = Any  # a pytree of JAX arrays: it is checkpointed as it is
+
+
+class TrainInfo(NamedTuple):
+    """What `Task.train` did; sums, so that calls add up."""
+
+    nll_sum: float  # of the training nll, in nats
+    num_tokens: float  # that it is over
+    churn_sum: float  # over topology updates: share of the live weights replaced
+    num_updates: int  # topology updates made
+    nonzeros: int  # live prunable weights after the call
+
+
+class Task(NamedTuple):
+    """A network to prune, as functions.
+
+    Randomness: initial weights, data order and dropout come from the task's own seed, the same
+    for the dense network and every candidate; `init`'s key is the candidate's and rules its masks
+    and growth only. Every function is deterministic.
+
+    Attributes:
+      init: `init(key, controls, hyper) -> state`; `controls` from `lsh_jax.sparsity.controls`.
+      train: `train(state, controls, hyper, num_segments) -> (state, TrainInfo)`. A segment is the
+        smallest unit between topology updates, progress and checkpoints. A topology update that
+        falls on a segment's border is made when the next segment starts: so evaluation and
+        spectrum see the weights that were trained, and none follows the last segment.
+      evaluate: `evaluate(state, split) -> nll`, nats per token.
+      block_nll: `block_nll(state, split) -> (sums [N], counts [N])` of consecutive blocks of the
+        split, the same blocks for every state: what the paired bootstrap resamples.
+      spectrum: `spectrum(state) -> (exponents, std_error)`, [L, K] each, the exponents to score.
+      fingerprint: `fingerprint() -> str`, a hash of everything a cached dense run depends on.
+      segments_per_epoch: an epoch is so many segments.
+      hyper: the hyperparameters for candidates that do not choose their own.
+      with_seed: `with_seed(seed) -> Task`, the same task from another seed.
+      save: `save(state, path)`, writes the network for release.
+      baseline_nll: nats per token of a predictor without memory on validation; a candidate scored
+        above it has not begun to learn. None where there is no such thing.
+    """
+
+    init: Callable[[Key, Controls, Hyper], TaskState]
+    train: Callable[[TaskState, Controls, Hyper, int], tuple[TaskState, TrainInfo]]
+    evaluate: Callable[[TaskState, Split], float]
+    block_nll: Callable[[TaskState, Split], tuple[np.ndarray, np.ndarray]]
+    spectrum: Callable[[TaskState], tuple[np.ndarray, np.ndarray]]
+    fingerprint: Callable[[], str]
+    segments_per_epoch: int
+    hyper: Hyper
+    with_seed: Callable[[int], "Task"]
+    save: Callable[[TaskState, pathlib.Path], None]
+    baseline_nll: float | None = None
+
+
+def segments_between_updates(update_every: float, segments_per_epoch: int) -> int:
+    """Segments from one topology update to the next; 0 for a static topology.
+
+    Raises:
+      ConfigError: when updates would fall inside a segment.
+    """
+    if math.isinf(update_every):
+        return 0
+    interval = update_every * segments_per_epoch
+    if interval < 1 or abs(interval - round(interval)) > 1e-3:
+        raise ConfigError(
+            f"`update_every` must be a multiple of 1/segments_per_epoch = 1/{segments_per_epoch}, "
+            f"got {update_every:g}: change --train.segments-per-epoch."
+        )
+    return round(interval)

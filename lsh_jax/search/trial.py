@@ -1,0 +1,145 @@
+"""One epoch of one network: train, evaluate, take the spectrum, checkpoint.
+
+The unit of work that executors run. What happened is handed back to the driver, which alone
+writes the ledger; only the checkpoint is written here.
+"""
+
+import math
+import pathlib
+import time
+from collections.abc import Callable
+from typing import NamedTuple
+
+import jax
+import numpy as np
+
+from lsh_jax.checkpoint import restore_checkpoint, save_checkpoint
+from lsh_jax.config import SparsityConfig
+from lsh_jax.search.ledger import Record, TrialId, perplexity
+from lsh_jax.search.run_directory import checkpoint_path
+from lsh_jax.search.task import Task, TaskState
+from lsh_jax.sparsity import controls as make_controls
+
+OnSegment = Callable[[int], None]  # called with the number of segments done in the epoch
+LiveStates = dict[TrialId, tuple[int, TaskState]]  # the state last trained, and its epoch
+
+DENSE = SparsityConfig(sparsity=0.0, death_rate=0.0, update_every=math.inf)
+
+
+class Candidate(NamedTuple):
+    """What identifies a network of the search."""
+
+    trial: TrialId
+    config: SparsityConfig
+    seed: int  # of its masks and growth
+
+
+class Measurement(NamedTuple):
+    """What one epoch gave."""
+
+    failure: str | None  # why the trial cannot go on; then the rest is what was known by then
+    train_nll: float | None = None
+    val_nll: float | None = None
+    exponents: np.ndarray | None = None  # [L, K]
+    std_error: np.ndarray | None = None  # [L, K]
+    churn: float | None = None
+    nonzeros: int | None = None
+    wall_s: float = 0.0
+
+
+def make_record(
+    candidate: Candidate, epoch: int, search_round: int | None, measured: Measurement
+) -> Record:
+    """The ledger's line for an epoch, before it is scored."""
+    return Record(
+        trial=candidate.trial,
+        epoch=epoch,
+        round=search_round,
+        controls={} if candidate.config is DENSE else candidate.config.to_json(),
+        seed=candidate.seed,
+        status="ok" if measured.failure is None else "failed",
+        reason=measured.failure,
+        train_nll=measured.train_nll,
+        val_nll=measured.val_nll,
+        val_perplexity=None if measured.val_nll is None else perplexity(measured.val_nll),
+        churn=measured.churn,
+        nonzeros=measured.nonzeros,
+        wall_s=float(f"{measured.wall_s:.3f}"),
+    )
+
+
+def load_state(task: Task, run: pathlib.Path, candidate: Candidate, epoch: int) -> TaskState:
+    """The state of a candidate after `epoch` epochs: freshly drawn, or from its checkpoint."""
+    controls = make_controls(candidate.config)
+    state = task.init(jax.random.key(candidate.seed), controls, task.hyper)
+    if epoch == 0:
+        return state
+    return restore_checkpoint(checkpoint_path(run, candidate.trial, epoch), state)
+
+
+def run_epoch(
+    task: Task,
+    run: pathlib.Path,
+    candidate: Candidate,
+    epoch: int,
+    live: LiveStates,
+    on_segment: OnSegment,
+) -> Measurement:
+    """Trains a candidate from its checkpoint of `epoch - 1` to one of `epoch`.
+
+    Args:
+      task: the task.
+      run: directory of the checkpoints.
+      candidate: the network.
+      epoch: the epoch to make, from 1.
+      live: states still in memory, used in place of a checkpoint; holds the new one afterwards.
+      on_segment: called after every segment.
+
+    Returns:
+      The measurement. A NaN, an infinity or an exception of the task is a failure with its reason;
+      errors in reading or writing checkpoints are raised.
+    """
+    started = time.perf_counter()
+    held_epoch, state = live.pop(candidate.trial, (None, None))
+    live.clear()  # a search holds one network in memory besides the one it trains
+    if held_epoch != epoch - 1:
+        state = load_state(task, run, candidate, epoch - 1)
+    try:
+        state, measurement = _train_and_measure(task, candidate, state, on_segment)
+    except Exception as error:  # whatever a trial raises ends that trial, not the search
+        message = str(error).strip().split("\n")[0][:300]
+        measurement = Measurement(failure=f"{type(error).__name__}: {message}")
+    if measurement.failure is None:
+        save_checkpoint(checkpoint_path(run, candidate.trial, epoch), state)
+        live[candidate.trial] = (epoch, state)
+    return measurement._replace(wall_s=time.perf_counter() - started)
+
+
+def _train_and_measure(
+    task: Task, candidate: Candidate, state: TaskState, on_segment: OnSegment
+) -> tuple[TaskState, Measurement]:
+    controls = make_controls(candidate.config)
+    nll_sum = num_tokens = churn_sum = 0.0
+    num_updates = nonzeros = 0
+    for segment in range(task.segments_per_epoch):
+        state, info = task.train(state, controls, task.hyper, 1)
+        nll_sum, num_tokens = nll_sum + info.nll_sum, num_tokens + info.num_tokens
+        churn_sum, num_updates = churn_sum + info.churn_sum, num_updates + info.num_updates
+        nonzeros = info.nonzeros
+        on_segment(segment + 1)
+        if not math.isfinite(nll_sum):
+            return state, Measurement(failure=f"the training nll is {nll_sum}", nonzeros=nonzeros)
+    measurement = Measurement(
+        failure=None,
+        train_nll=nll_sum / num_tokens,
+        churn=churn_sum / max(num_updates, 1),
+        nonzeros=nonzeros,
+    )
+    val_nll = float(task.evaluate(state, "validation"))
+    if not math.isfinite(val_nll):
+        return state, measurement._replace(failure=f"the validation nll is {val_nll}")
+    exponents, std_error = (np.asarray(array) for array in task.spectrum(state))
+    measurement = measurement._replace(val_nll=val_nll, exponents=exponents, std_error=std_error)
+    if not np.isfinite(exponents).all():
+        return state, measurement._replace(failure="the Lyapunov spectrum is not finite")
+    return state, measurement
