@@ -1,0 +1,22 @@
+"""Dynamic sparse training: exact, jit- and vmap-able topology updates of any parameter tree."""
+
+from lsh_jax.sparsity.masks import apply_masks, count_live
+from lsh_jax.sparsity.updater import (
+    Controls,
+    SparsityInfo,
+    SparsityState,
+    SparsityUpdater,
+    controls,
+    dynamic_sparsity,
+)
+
+__all__ = (
+    "Controls",
+    "SparsityInfo",
+    "SparsityState",
+    "SparsityUpdater",
+    "apply_masks",
+    "controls",
+    "count_live",
+    "dynamic_sparsity",
+)
