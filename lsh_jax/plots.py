@@ -1,0 +1,350 @@
+"""The pictures of a search, one function each: the paper's Figure 1, the rounds and the cost.
+
+Every function takes records or arrays and returns a `matplotlib` Figure that belongs to no global
+state. The dense network is black, the winner orange, other finalists blue, all others light: the
+colours of Okabe & Ito (2008), told apart by style as well. `import lsh_jax` leaves this alone.
+"""
+
+import functools
+import itertools
+from collections.abc import Callable, Collection, Mapping, Sequence
+from typing import Any, Literal, NamedTuple, ParamSpec, TypeVar
+
+import numpy as np
+from matplotlib import style
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, MaxNLocator, NullLocator
+
+from lsh_jax.search.ledger import Record
+
+P = ParamSpec("P")
+R = TypeVar("R")
+Field = Literal["ls_distance", "val_perplexity"]
+Others = Literal["other candidates", "other finalists"]
+
+_DENSE, _WINNER, _FINALIST, _OTHER = "#111111", "#D55E00", "#0072B2", "#A9BCCD"
+_UNIGRAM, _NOISE, _FAINT = "#009E73", "#E69F00", "#D8DEE4"
+_LOOKS = {"other candidates": _OTHER, "other finalists": _FINALIST, "winner": _WINNER}
+_MARKERS = {"other candidates": "o", "other finalists": "s", "winner": "D"}
+_CROWD = 16  # points above which their numbers would cover each other
+_LONG_RUN = 20  # epochs above which the rounds would be squeezed on a linear axis
+_WIDE, _VERY_WIDE = 4.0, 20.0  # ratios of values above which a logarithmic axis shows more
+_SIZE = (5.4, 3.9)  # inches: two side by side on a desk, one on a phone, at a legible font size
+_STYLE: dict[str, Any] = {
+    "font.size": 10.5,
+    "axes.titlesize": 11.5,
+    "axes.titlelocation": "left",
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.edgecolor": "#667788",
+    "xtick.color": "#445566",
+    "ytick.color": "#445566",
+    "legend.frameon": False,
+    "svg.fonttype": "none",  # text stays text: selectable, and in the page's font
+    "svg.hashsalt": "lsh_jax",  # ids, and so the page, depend on nothing but the run
+}
+
+
+class Trials(NamedTuple):
+    """The candidates of a search.
+
+    Attributes:
+      histories: by trial, each by epoch.
+      winner: its trial.
+      finalists: their trials.
+      cuts: epochs at which a round ended.
+    """
+
+    histories: Mapping[int, Sequence[Record]]
+    winner: int
+    finalists: Collection[int] = ()
+    cuts: Sequence[int] = ()
+
+
+class Point(NamedTuple):
+    """A candidate in `plot_scatter`."""
+
+    trial: int
+    distance: float
+    std_error: float
+    perplexity: float
+
+
+def house_style(function: Callable[P, R]) -> Callable[P, R]:
+    """Runs a function in the house style, whatever the reader's matplotlibrc says."""
+
+    @functools.wraps(function)
+    def wrapped(*args: P.args, **kwargs: P.kwargs) -> R:
+        with style.context(["default", _STYLE]):
+            return function(*args, **kwargs)
+
+    return wrapped
+
+
+@house_style
+def plot_spectra(
+    title: str,
+    dense: Mapping[str, np.ndarray],
+    candidates: Sequence[np.ndarray],
+    winner: np.ndarray | None,
+    others: Others = "other candidates",
+) -> Figure:
+    """The Lyapunov spectra of one layer (the paper's Figure 1A).
+
+    Args:
+      title: of the picture.
+      dense: the dense network's exponents by what the legend calls them, nats per step, [K] each;
+        the first is drawn solid, the others dashed.
+      candidates: exponents of the other candidates, [K] each.
+      winner: the winner's, [K], if it has any.
+      others: what `candidates` are.
+
+    Returns:
+      A Figure: exponents against their index i/K.
+    """
+    figure, axes = _canvas(title, "index of the exponent, i/K", "exponent, nats per step")
+    for exponents in candidates:
+        axes.plot(_index(exponents), exponents, color=_LOOKS[others], lw=0.9, label=others)
+    for number, (label, exponents) in enumerate(dense.items()):
+        width, dashes = (1.6, (0, (4, 2))) if number else (2.4, "-")
+        axes.plot(_index(exponents), exponents, color=_DENSE, lw=width, ls=dashes, label=label)
+    if winner is not None:
+        axes.plot(_index(winner), winner, color=_WINNER, lw=1.8, label="winner")
+        axes.lines[-1].set(marker="o", markersize=4, markevery=max(1, len(winner) // 12))
+    _legend(figure)
+    return figure
+
+
+@house_style
+def plot_distance(trials: Trials, dense_seeds: Sequence[Sequence[Record]] = ()) -> Figure:
+    """The LS distance to the dense network over the epochs, above its noise (Figure 1B).
+
+    Args:
+      trials: the candidates.
+      dense_seeds: histories of dense networks from other seeds.
+
+    Returns:
+      A Figure: the band reaches up to the median standard error of an epoch's distances.
+    """
+    figure, axes = _canvas("LS distance to dense", "epoch", "LS distance, nats per step")
+    values = _draw_trials(axes, trials, "ls_distance")
+    seeds = {"color": _DENSE, "lw": 2, "ls": ":", "label": "dense, other seeds"}
+    for history in dense_seeds:
+        values += _draw(axes, history, "ls_distance", **seeds)
+    _noise_band(axes, trials, values)
+    _epoch_axis(axes, trials)
+    _legend(figure)
+    return figure
+
+
+@house_style
+def plot_perplexity(
+    trials: Trials, dense: Sequence[Record], unigram: float | None = None
+) -> Figure:
+    """The validation perplexity over the epochs (Figure 1C).
+
+    Args:
+      trials: the candidates; those that were cut end there.
+      dense: the dense network's history; one record becomes a level line.
+      unigram: perplexity of a predictor without memory.
+
+    Returns:
+      A Figure, logarithmic where the values range widely.
+    """
+    figure, axes = _canvas("Validation perplexity", "epoch", "validation perplexity")
+    values = _draw_trials(axes, trials, "val_perplexity")
+    levels = [record.val_perplexity for record in dense if record.val_perplexity is not None]
+    if len(levels) == 1:
+        axes.axhline(levels[0], color=_DENSE, lw=2.4, label="dense, as given", zorder=4)
+    elif levels:
+        _draw(axes, dense, "val_perplexity", color=_DENSE, lw=2.4, label="dense", zorder=4)
+    if unigram is not None:
+        axes.axhline(unigram, color=_UNIGRAM, lw=1.6, ls="-.", label="unigram")
+    values += levels + ([] if unigram is None else [unigram])
+    if values and max(values) > _WIDE * min(values):
+        _log_values(axes, values)
+    _epoch_axis(axes, trials, dense if len(levels) > 1 else ())
+    _legend(figure)
+    return figure
+
+
+@house_style
+def plot_rounds(rows: Sequence[tuple[str, int, int, int]]) -> Figure:
+    """How many candidates each round kept.
+
+    Args:
+      rows: (what to call the round, survived, cut, failed).
+
+    Returns:
+      A Figure: a bar a round, the first on top.
+    """
+    figure, axes = _canvas("Candidates in each round", "candidates", "", 1.6 + 0.34 * len(rows))
+    looks: list[dict[str, Any]] = [
+        {"label": "went on", "color": _FINALIST},
+        {"label": "cut", "color": _OTHER},
+        {"label": "failed", "color": "#FFFFFF", "hatch": "////", "edgecolor": "#667788"},
+    ]
+    for place, (_, *counts) in enumerate(rows):
+        left = 0
+        for count, look in zip(counts, looks, strict=True):
+            if count:
+                axes.barh(place, count, left=left, height=0.62, **look)
+            left += count
+        text = f"{counts[0]} of {left}"
+        axes.annotate(text, (left, place), (6, 0), textcoords="offset points", va="center")
+    axes.set_yticks(range(len(rows)), [row[0] for row in rows])
+    axes.invert_yaxis()
+    axes.margins(x=0.16)
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    axes.tick_params(axis="y", length=0)
+    _legend(figure, columns=3)
+    return figure
+
+
+@house_style
+def plot_scatter(title: str, points: Sequence[Point], ylabel: str, trials: Trials) -> Figure:
+    """LS distance against perplexity, a mark a candidate.
+
+    Args:
+      title: of the picture.
+      points: the candidates.
+      ylabel: which perplexity it is.
+      trials: tells the winner and the finalists.
+
+    Returns:
+      A Figure, with the standard error of each distance.
+    """
+    figure, axes = _canvas(title, "LS distance at the first score, nats per step", ylabel)
+    for point in points:
+        label = _role(trials, point.trial)
+        place = point.distance, point.perplexity
+        look: dict[str, Any] = {"color": _LOOKS[label], "label": label, "markersize": 7}
+        axes.errorbar(*place, xerr=point.std_error, fmt=_MARKERS[label], elinewidth=1, **look)
+        if len(points) <= _CROWD:
+            axes.annotate(str(point.trial), place, (6, 5), textcoords="offset points")
+    axes.margins(0.12)
+    _legend(figure, columns=3)
+    return figure
+
+
+@house_style
+def plot_budget(spent: float, dense: float, full: float) -> Figure:
+    """What the search cost against training every candidate to the end.
+
+    Args:
+      spent: epochs of the candidates.
+      dense: epochs of the dense networks.
+      full: epochs of all candidates, had each been trained to the end.
+
+    Returns:
+      A Figure: two bars in epochs.
+    """
+    figure, axes = _canvas("Epochs trained", "epochs", "", 2.5)
+    names = ["this search", "every candidate\nto the end"]
+    bars = axes.barh(names, [spent, full], color=[_WINNER, _OTHER], height=0.55)
+    axes.bar_label(bars, [f"{spent:,.0f}", f"{full:,.0f}"], label_type="center")
+    if dense:
+        look: dict[str, Any] = {"color": "#FFFFFF", "edgecolor": _DENSE, "hatch": "..."}
+        bars = axes.barh(names[:1], dense, left=spent, height=0.55, **look)
+        axes.bar_label(bars, [f"+ {dense:,.0f} dense"], padding=6)
+    axes.set_xlim(right=max(1.02 * full, 1.4 * (spent + dense)))  # room for the words
+    axes.invert_yaxis()
+    axes.tick_params(axis="y", length=0)
+    return figure
+
+
+def _canvas(title: str, xlabel: str, ylabel: str, height: float = _SIZE[1]) -> tuple[Figure, Axes]:
+    figure = Figure(figsize=(_SIZE[0], height), layout="constrained")
+    axes = figure.add_subplot()
+    axes.set(title=title, xlabel=xlabel, ylabel=ylabel)
+    return figure, axes
+
+
+def _legend(figure: Figure, columns: int = 2) -> None:
+    """Each label once, the important first, below the picture, where it covers nothing."""
+    handles, labels = figure.axes[0].get_legend_handles_labels()
+    found = dict(zip(labels, handles, strict=True))
+    first = [label for label in reversed(_LOOKS) if label in found]
+    order = first + [label for label in found if label not in first]
+    if order:
+        chosen = [found[label] for label in order]
+        figure.legend(chosen, order, loc="outside lower center", ncols=columns)
+
+
+def _index(exponents: np.ndarray) -> np.ndarray:
+    return np.arange(1, len(exponents) + 1) / len(exponents)
+
+
+def _role(trials: Trials, trial: int) -> str:
+    if trial == trials.winner:
+        return "winner"
+    return "other finalists" if trial in trials.finalists else "other candidates"
+
+
+def _draw_trials(axes: Axes, trials: Trials, field: Field) -> list[float]:
+    """Draws every candidate to a dot where it ended, or a cross where it failed."""
+    values: list[float] = []
+    widths = {"other candidates": 0.9, "other finalists": 1.4, "winner": 2.2}
+    for trial, history in trials.histories.items():
+        role = _role(trials, trial)
+        width = widths[role]
+        look = {"color": _LOOKS[role], "lw": width, "label": role, "zorder": 2 + width}
+        drawn = _draw(axes, history, field, **look)
+        if drawn and history[-1].status == "failed":
+            axes.lines[-1].set(marker="x", markersize=6, markevery=[-1], markeredgecolor=_DENSE)
+        elif drawn:
+            axes.lines[-1].set(marker="o", markersize=3.5, markevery=[-1])
+        values += drawn
+    return values
+
+
+def _noise_band(axes: Axes, trials: Trials, values: Sequence[float]) -> None:
+    """Fills from the axis up to the median standard error of each epoch."""
+    errors: dict[int, list[float]] = {}
+    for record in itertools.chain(*trials.histories.values()):
+        if record.ls_std_error is not None:
+            errors.setdefault(record.epoch, []).append(record.ls_std_error)
+    medians = [float(np.median(errors[epoch])) for epoch in sorted(errors)]
+    axes.set_ylim(bottom=0)
+    positive = [value for value in values if value > 0]
+    if positive and max(positive) > _VERY_WIDE * min(positive):
+        limits = min(positive + medians) / 2, max(positive) * 1.5
+        _log_values(axes, limits)
+        axes.set_ylim(limits)
+    bottom, label = axes.get_ylim()[0], "standard error (median)"
+    look: dict[str, Any] = {"color": _NOISE, "alpha": 0.35, "lw": 0}
+    if len(medians) == 1:  # one epoch has no width
+        axes.axhspan(bottom, medians[0], label=label, **look)
+    elif medians:
+        axes.fill_between(sorted(errors), bottom, medians, label=label, **look)
+
+
+def _draw(axes: Axes, history: Sequence[Record], field: Field, **look: Any) -> list[float]:
+    points = [(r.epoch, getattr(r, field)) for r in history if getattr(r, field) is not None]
+    if points:
+        axes.plot(*zip(*points, strict=True), **look)
+    return [value for _, value in points]
+
+
+def _epoch_axis(axes: Axes, trials: Trials, dense: Sequence[Record] = ()) -> None:
+    epochs = [record.epoch for record in itertools.chain(dense, *trials.histories.values())]
+    for cut in trials.cuts:
+        axes.axvline(cut, color=_FAINT, lw=1, zorder=0)
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    if epochs and max(epochs) > _LONG_RUN:
+        axes.set_xscale("log")
+        axes.set_xlim(left=max(1, min(epochs)) * 0.9, right=max(epochs) * 1.1)
+        axes.xaxis.set_major_locator(FixedLocator([1, 2, 3, 5, 10, 20, 50, 100, 200, 500, 1000]))
+        axes.xaxis.set_minor_locator(NullLocator())
+        axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+        axes.set_xlabel("epoch (log scale)")
+
+
+def _log_values(axes: Axes, values: Sequence[float]) -> None:
+    axes.set_yscale("log")
+    subs = (1, 3) if max(values) > 50 * min(values) else (1, 2, 3, 5)
+    axes.yaxis.set_major_locator(LogLocator(subs=subs, numticks=12))
+    axes.yaxis.set_minor_locator(NullLocator())
+    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,g}"))
+    axes.set_ylabel(axes.get_ylabel() + " (log scale)")

@@ -1,0 +1,312 @@
+"""The sections of a report that are words and tables: result, rounds, trials, cost, settings."""
+
+import contextlib
+import json
+import math
+import shlex
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from lsh_jax import plots
+from lsh_jax.report.formatting import (
+    MISSING,
+    duration,
+    number,
+    percent,
+    plural,
+    setting,
+    signed,
+    with_error,
+)
+from lsh_jax.report.page import Block, Code, Details, Facts, Picture, Pictures, Section, Table, Text
+from lsh_jax.report.run import Run, outcome, round_name
+from lsh_jax.report.svg import to_svg
+from lsh_jax.search.ledger import Record, best_epoch
+
+_CONTROLS = ("init", "death", "growth", "redistribution", "death_rate")
+_SCORES = {
+    "ls": "the LS distance to the dense network",
+    "loss": "the validation nll",
+    "death-rate": "minus the death rate",
+    "none": "a random number",
+}
+
+
+def subtitle(run: Run) -> str:
+    """What was searched, in one line."""
+    result, search = run.result, run.search
+    parts = [plural(len(run.candidates), "candidate")]
+    parts += [f"{name} {run.config[name]}" for name in ("preset", "data") if name in run.config]
+    if "sparsity" in search:
+        parts.append(f"target sparsity {percent(search['sparsity'])}")
+    parts += [f"{name} {result[name]}" for name in ("metric", "algo", "seed") if name in result]
+    return " · ".join(parts)
+
+
+def result_section(run: Run) -> Section:
+    """The winner against the dense network."""
+    result, best, dense = run.result, run.result["best"], run.result["dense"]
+    change, unigram = result["beats_dense"]["difference"], result.get("unigram_perplexity")
+    of_all = f" of {dense['nonzeros']:,}" if dense.get("nonzeros") else ""
+    controls = best["controls"].items()
+    facts = [
+        ("winner", f"trial {best['trial']}"),
+        ("test perplexity", number(best["test_perplexity"])),
+        ("change of test perplexity", f"{signed(100 * math.expm1(change), 1)} %"),
+        ("sparsity", percent(best["sparsity"])),
+        (f"live weights{of_all}", f"{best['nonzeros']:,}"),
+    ]
+    rows = [
+        ["winner", *_perplexities(best), _epoch(best.get("epoch"))],
+        ["dense", *_perplexities(dense), _epoch(dense.get("best_epoch", dense["epochs"]))],
+    ]
+    if unigram is not None:
+        rows.append(["unigram", number(unigram), MISSING, MISSING])
+    note = (
+        "The interval is of the paired difference on blocks of the test text. It covers the choice "
+        "of text, not the chance of training: the two networks were trained once each, and other "
+        "seeds could come out otherwise. The winner is the finalist with the lowest validation "
+        "perplexity; the test text was read once, after that."
+    )
+    blocks: list[Block] = [
+        Text(headline(result), "lead"),
+        *(Text(text, "warning") for text in _warnings(run)),
+        Facts(facts),
+        Table(("network", "#validation perplexity", "#test perplexity", "#epoch"), rows),
+        Text(note, "note"),
+        Text("The winner's controls:"),
+        Facts([(name.replace("_", " "), setting(value)) for name, value in controls]),
+    ]
+    return Section("Result", blocks)
+
+
+def headline(result: Mapping[str, Any]) -> str:
+    """The winner against the dense network in one sentence, whichever way it went.
+
+    Args:
+      result: the content of result.json.
+    """
+    compared, best, dense = result["beats_dense"], result["best"], result["dense"]
+    if compared["high"] < 0:
+        verdict = "The pruned network beats the dense one"
+    elif compared["low"] > 0:
+        verdict = "The pruned network does not beat the dense one"
+    else:
+        verdict = "The pruned network and the dense one cannot be told apart"
+    level = percent(compared.get("level", 0.95), 0)
+    return (
+        f"{verdict}: test perplexity {number(best['test_perplexity'])} against "
+        f"{number(dense['test_perplexity'])}, a difference of {signed(compared['difference'])} "
+        f"nats per token ({level} interval {signed(compared['low'])} to "
+        f"{signed(compared['high'])}; below 0 the pruned network is better)."
+    )
+
+
+def _perplexities(model: dict[str, Any]) -> list[str]:
+    return [number(model["val_perplexity"]), number(model["test_perplexity"])]
+
+
+def _epoch(epoch: int | None) -> str:
+    return MISSING if epoch is None else str(epoch)
+
+
+def _warnings(run: Run) -> Iterator[str]:
+    unigram = run.result.get("unigram_perplexity")
+    scored_at = {entry["epochs"] for entry in run.rounds} or {run.first_epoch}
+    early = {
+        record.trial
+        for history in run.candidates.values()
+        for record in history
+        if unigram is not None
+        and record.epoch in scored_at
+        and record.score is not None
+        and (record.val_perplexity or math.inf) > unigram
+    }
+    if early:
+        yield (
+            f"{len(early)} of {plural(len(run.candidates), 'candidate')} were scored while their "
+            f"validation perplexity was still above the unigram perplexity, {number(unigram)}: "
+            "they had not begun to learn, and their scores say little. Raise --e0."
+        )
+    dense = run.result["dense"]["val_perplexity"]
+    if unigram is not None and (dense is None or dense > unigram):
+        yield (
+            "The dense network itself is no better than the unigram predictor: nearness to it is "
+            "no merit. Train it longer, or change the recipe."
+        )
+
+
+def rounds_section(run: Run) -> Section:
+    """Who went on in each round of halving."""
+    rows, bars = [], []
+    for entry in _rounds(run):
+        entered, kept, failed = entry["entered"], entry["survivors"], entry["failed"]
+        name = round_name(run, entry["round"]).removeprefix("the ")
+        trials = ", ".join(map(str, kept))
+        numbers = [str(len(trials_)) for trials_ in (entered, kept, failed)]
+        rows.append([name, str(entry["epochs"]), *numbers, trials])
+        cut = len(set(entered) - set(kept) - set(failed))
+        bars.append((f"{name}, to epoch {entry['epochs']}", len(kept), cut, len(failed)))
+    if not rows:
+        return Section("Rounds", [Text("result.json does not tell the rounds.")])
+    score = _SCORES.get(run.result.get("metric", ""), "the score")
+    caption = (
+        f"Each round trains what entered it a few epochs more and keeps those for which {score} is "
+        "lowest; the finals keep the one with the lowest validation perplexity."
+    )
+    columns = ("round", "#epochs in all", "#entered", "#survived", "#failed", "trials that went on")
+    alt = "Bars: how many candidates went on, were cut or failed in each round"
+    picture = Picture(to_svg(plots.plot_rounds(bars), alt), alt)
+    return Section("Rounds", [Table(columns, rows), Pictures([picture], caption)])
+
+
+def _rounds(run: Run) -> list[dict[str, Any]]:
+    """The rounds of halving and, where finalists were trained further, the finals."""
+    histories = [run.candidates[trial] for trial in run.finalists if trial in run.candidates]
+    last = max((history[-1].epoch for history in histories), default=0)
+    if not run.rounds or last <= run.rounds[-1]["epochs"]:
+        return run.rounds
+    failed = [
+        history[-1].trial
+        for history in histories
+        if history[-1].status == "failed" and history[-1].trial != run.winner
+    ]
+    finals = {"round": len(run.rounds), "epochs": last, "entered": run.finalists}
+    return [*run.rounds, {**finals, "failed": failed, "survivors": [run.winner]}]
+
+
+def trials_section(run: Run) -> Section:
+    """Every trial after its last epoch."""
+    histories = sorted(run.candidates.values(), key=lambda history: _rank(run, history))
+    histories += [[record] for record in run.repeats]
+    names = _control_names(run)
+    rows = [_trial_row(outcome(run, history), history, names) for history in histories]
+    rows += [
+        _trial_row("other seed" if number else "reference", history, names)
+        for number, history in enumerate(run.dense)
+    ]
+    marks = [_mark(run, history) for history in histories] + [""] * len(run.dense)
+    columns = (
+        "trial",
+        "outcome",
+        *((f"#{name}" if name == "death_rate" else name).replace("_", " ") for name in names),
+        *("#last epoch", "#score", "#LS distance ± standard error", "#floored"),
+        *("#validation perplexity", "#best, at epoch", "#churn", "#live weights", "status"),
+    )
+    note = (
+        "Values are those after a trial's last epoch. Score: what the search minimised, "
+        f"{_SCORES.get(run.result.get('metric', ''), 'see the settings')}. Floored: exponents of "
+        "dead directions. Churn: share of the live weights replaced at a topology update. Trials "
+        "were trained for different numbers of epochs: compare perplexities at equal ones only."
+    )
+    return Section("Trials", [Table(columns, rows, marks), Text(note, "note")])
+
+
+def _rank(run: Run, history: list[Record]) -> tuple[bool, bool, float, int, float, int]:
+    """Winner, finalists by their best perplexity, then who came furthest with the best score."""
+    last = history[-1]
+    final = last.trial in run.finalists
+    nll = min((r.val_nll for r in history if r.val_nll is not None), default=math.inf)
+    score = math.inf if last.score is None else last.score
+    assert isinstance(last.trial, int)
+    return (
+        last.trial != run.winner,
+        not final,
+        nll if final else 0.0,
+        -(last.round or 0),
+        score,
+        last.trial,
+    )
+
+
+def _control_names(run: Run) -> list[str]:
+    """The methodological controls, and whatever else differs between the candidates."""
+    seen: dict[str, set[str]] = {}
+    for history in run.candidates.values():
+        for name, value in history[0].controls.items():
+            seen.setdefault(name, set()).add(str(value))
+    others = [name for name, values in seen.items() if name not in _CONTROLS and len(values) > 1]
+    return [*_CONTROLS, *others]
+
+
+def _trial_row(ended: str, history: list[Record], names: list[str]) -> list[str]:
+    last = history[-1]
+    best = MISSING
+    if any(record.val_nll is not None for record in history):
+        epoch = best_epoch(history)
+        (record,) = (record for record in history if record.epoch == epoch)
+        best = f"{number(record.val_perplexity)}, {epoch}"
+    status = last.status if last.reason is None else f"{last.status}: {last.reason}"
+    return [
+        str(last.trial),
+        ended,
+        *(setting(last.controls.get(name)) for name in names),
+        str(last.epoch),
+        number(last.score),
+        with_error(last.ls_distance, last.ls_std_error),
+        setting(last.floored),
+        number(last.val_perplexity),
+        best,
+        number(last.churn, 2),
+        MISSING if last.nonzeros is None else f"{last.nonzeros:,}",
+        status,
+    ]
+
+
+def _mark(run: Run, history: list[Record]) -> str:
+    return {"winner": "winner", "finalist": "finalist", "repeats": "repeat"}.get(
+        outcome(run, history).split(" ")[0], "failed" if history[-1].status == "failed" else ""
+    )
+
+
+def cost_section(run: Run) -> Section:
+    """What was spent, against training every candidate to the end."""
+    budget, result = run.result["budget"], run.result
+    spent, dense, full = (
+        budget[name] for name in ("epochs_spent", "epochs_dense", "epochs_full_search")
+    )
+    text = (
+        f"The candidates were trained for {spent:,.0f} epochs; training each of them to the end "
+        f"would take {full:,.0f}: {percent(budget['ratio'])} of that was spent, or "
+        f"{percent(budget['ratio_with_dense'])} with the {dense:,.0f} epochs of the dense "
+        "networks, which a search by perplexity could do without."
+    )
+    facts = [
+        ("epochs of candidates", f"{spent:,.0f}"),
+        ("epochs of dense networks", f"{dense:,.0f}"),
+        ("epochs of a full search", f"{full:,.0f}"),
+        ("wall time", duration(result.get("wall_s"))),
+        ("programs compiled", setting(result.get("compilations"))),
+    ]
+    alt = f"Bars: {spent:,.0f} epochs spent on candidates, {full:,.0f} for training all to the end"
+    picture = Picture(to_svg(plots.plot_budget(spent, dense, full), alt), alt)
+    caption = "The shorter the upper bar, the more the halving saved."
+    return Section("What it cost", [Text(text), Facts(facts), Pictures([picture], caption)])
+
+
+def settings_section(run: Run) -> Section:
+    """How to load the model, repeat the run, and every setting."""
+    config = dict(run.config)
+    command = config.get("command")
+    blocks: list[Block] = [
+        Text("Load the pruned network, from the folder that holds this run:"),
+        Code(f"import lsh_jax\n\nmodel = lsh_jax.load_model({json.dumps(f'{run.name}/model')})"),
+    ]
+    if command:
+        text = command if isinstance(command, str) else shlex.join(map(str, command))
+        blocks += [Text("Repeat the search:"), Code(text)]
+    with contextlib.suppress(TypeError, ValueError):  # a user's own task may have any text there
+        config["fingerprint"] = json.loads(config.get("fingerprint", "{}"))
+    rows = [[name, value] for name, value in _flatten(config)]
+    blocks.append(
+        Details(f"Settings and versions ({len(rows)})", [Table(("setting", "value"), rows)])
+    )
+    return Section("Model and settings", blocks)
+
+
+def _flatten(values: Any, name: str = "") -> Iterator[tuple[str, str]]:
+    if not isinstance(values, dict):
+        yield name, setting(values)
+        return
+    for key, value in values.items():
+        yield from _flatten(value, f"{name}.{key}" if name else str(key))

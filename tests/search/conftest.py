@@ -1,0 +1,98 @@
+"""A task without a network: what a candidate reaches is a formula of its controls."""
+
+import math
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from lsh_jax.config import SearchConfig, SpaceConfig
+from lsh_jax.search.task import Task, TrainInfo
+from lsh_jax.types import Hyper
+
+SEGMENTS = 2
+
+
+def toy_nll(death: int, rate: float, epoch: float) -> float:
+    """Falls with the epochs towards a level that the controls set; the dense one's is 1."""
+    return 1.0 + abs(rate - 0.6) + 0.1 * death + math.exp(-epoch)
+
+
+@pytest.fixture(scope="session")
+def toy_task():
+    """Builds a toy task; `fails(controls, epoch)` may return a value that spoils the nll."""
+
+    def make(fails=None, seed=0, trained=None):
+        def init(key, controls, hyper):
+            del key, hyper
+            rate = jnp.where(jnp.isinf(controls.update_every), 0.6, controls.death_rate)
+            state = {"segments": jnp.int32(0), "death": controls.death, "rate": rate}
+            return state | {"weights": jnp.ones(5)}
+
+        def train(state, controls, hyper, num_segments):
+            del hyper
+            segments = int(state["segments"]) + num_segments
+            epoch = -(-segments // SEGMENTS)
+            if trained is not None and num_segments and segments % SEGMENTS == 0:
+                own = (int(state["death"]), round(float(state["rate"]), 3))
+                dense = math.isinf(float(controls.update_every))
+                trained.append(("dense" if dense else own, epoch))
+            bad = None
+            if fails is not None and not math.isinf(float(controls.update_every)):
+                bad = fails(controls, epoch)
+            if isinstance(bad, Exception):
+                raise bad
+            nll = toy_nll(int(state["death"]), float(state["rate"]), segments / SEGMENTS)
+            nll = nll if bad is None else bad
+            state = state | {"segments": jnp.int32(segments)}
+            return state, TrainInfo(nll * num_segments, num_segments, 0.1, num_segments, 3)
+
+        def evaluate(state, split):
+            del split
+            epoch = float(state["segments"]) / SEGMENTS
+            return toy_nll(int(state["death"]), float(state["rate"]), epoch)
+
+        def block_nll(state, split):
+            blocks = np.arange(8) % 3 + evaluate(state, split) * 10
+            return blocks.astype(float), np.full(8, 10.0)
+
+        def spectrum(state):
+            level = evaluate(state, "validation") + 0.01 * seed
+            return np.array([[-level, -2 * level]]), np.full((1, 2), 0.01)
+
+        def save(state, path):
+            path.mkdir(parents=True, exist_ok=True)
+            np.save(path / "weights.npy", np.asarray(state["weights"]))
+
+        return Task(
+            init=init,
+            train=train,
+            evaluate=evaluate,
+            block_nll=block_nll,
+            spectrum=spectrum,
+            fingerprint=lambda: f'{{"toy": 1, "seed": {seed}}}',
+            segments_per_epoch=SEGMENTS,
+            hyper=Hyper(1.0, 1.0, 0.0, 0.0, 0.0, 0.0, 0.0),
+            with_seed=lambda other: make(fails, other, trained),
+            save=save,
+            baseline_nll=3.0,
+        )
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def search_config():
+    """A small search over the toy task; keyword arguments change it."""
+
+    def make(**changes):
+        small = {
+            "max_evals": 6,
+            "e0": 2,
+            "ei": 1,
+            "final_epochs": 5,
+            "space": SpaceConfig(init=("uniform",), growth=("random",), redistribution=("none",)),
+        }
+        return SearchConfig(**(small | changes))
+
+    return make

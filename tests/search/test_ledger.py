@@ -1,0 +1,82 @@
+import json
+import math
+
+import pytest
+
+from lsh_jax.search.ledger import Ledger, LedgerError, Record, best_epoch, perplexity
+
+
+def record(trial=0, epoch=1, **values):
+    return Record(trial=trial, epoch=epoch, round=0, controls={"death": "set"}, seed=5, **values)
+
+
+def test_what_was_appended_is_read_back(tmp_path):
+    written = [
+        record("dense"),
+        record(0, reason="ß\n"),
+        record(0, 2, val_nll=1.5, val_perplexity=2),
+    ]
+    ledger = Ledger(tmp_path / "run" / "trials.jsonl")
+    for line in written:
+        ledger.append(line)
+    again = Ledger(tmp_path / "run" / "trials.jsonl")
+    assert again.records() == ledger.records() == written
+    assert again.history(0) == written[1:]
+    assert again.get("dense", 1) == written[0]
+    assert again.get("dense", 2) is None
+
+
+def test_every_byte_at_which_the_last_line_may_be_cut_leaves_the_whole_ones(tmp_path):
+    path = tmp_path / "trials.jsonl"
+    ledger = Ledger(path)
+    ledger.append(record(0))
+    first = path.stat().st_size
+    ledger.append(record(1))
+    content = path.read_bytes()
+    for cut in range(first, len(content)):
+        path.write_bytes(content[:cut])
+        torn = Ledger(path)
+        assert torn.records() == [record(0)]
+        torn.append(record(2))
+        assert Ledger(path).records() == [record(0), record(2)]
+
+
+def test_garbage_in_the_middle_is_an_error_that_names_its_line(tmp_path):
+    path = tmp_path / "trials.jsonl"
+    ledger = Ledger(path)
+    ledger.append(record(0))
+    path.write_text(path.read_text() + "garbage\n" + record(1).to_json() + "\n")
+    with pytest.raises(LedgerError, match="line 2 is not a record"):
+        Ledger(path)
+
+
+def test_an_empty_file_is_an_empty_ledger(tmp_path):
+    (tmp_path / "trials.jsonl").touch()
+    assert Ledger(tmp_path / "trials.jsonl").records() == []
+
+
+def test_nan_never_reaches_the_file(tmp_path):
+    ledger = Ledger(tmp_path / "trials.jsonl")
+    with pytest.raises(ValueError, match="JSON"):
+        ledger.append(record(score=math.nan))
+    assert Ledger(tmp_path / "trials.jsonl").records() == []
+
+
+def test_a_line_has_the_keys_of_the_published_schema():
+    keys = {
+        *("trial", "epoch", "round", "controls", "seed", "status", "reason", "score"),
+        *("ls_distance", "ls_std_error", "floored", "train_nll", "val_nll", "val_perplexity"),
+        *("averaging", "churn", "nonzeros", "duplicate_of", "wall_s"),
+    }
+    assert set(json.loads(record().to_json())) == keys
+
+
+def test_the_best_epoch_is_the_earliest_of_the_lowest_losses():
+    history = [record(epoch=e, val_nll=v) for e, v in [(1, 3.0), (2, 2.0), (3, 2.0), (4, None)]]
+    assert best_epoch(history) == 2
+
+
+def test_perplexity_of_a_hopeless_network_is_none_rather_than_infinite():
+    assert perplexity(1.0) == pytest.approx(math.e)
+    assert perplexity(800.0) is None
+    assert perplexity(math.nan) is None

@@ -1,0 +1,477 @@
+import dataclasses
+import html.parser
+import json
+import math
+import re
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from lsh_jax.config import ConfigError, SearchConfig
+from lsh_jax.report import headline, write_report
+from lsh_jax.report.__main__ import main
+from lsh_jax.search.ledger import Ledger, Record, best_epoch
+
+_VOID = {"meta", "br", "hr", "img", "link", "input"}
+_DEATHS = ("magnitude", "set", "threshold", "global_magnitude")
+_VERDICTS = {
+    "beats the dense one": (-0.0512, -0.0613, -0.0409),
+    "does not beat the dense one": (0.0312, 0.0209, 0.0413),
+    "cannot be told apart": (0.0021, -0.0078, 0.0119),
+}
+_BEATS = _VERDICTS["beats the dense one"]
+
+
+def make_run(
+    run,
+    *,
+    candidates=8,
+    finalists=2,
+    e0=3,
+    ei=3,
+    final_epochs=24,
+    layers=2,
+    metric="ls",
+    failed=None,  # trial -> (epoch, reason)
+    repeats=(),  # (trial, original)
+    dense_seeds=1,
+    foreign=False,
+    spectra=True,
+    compared=_BEATS,
+    settings=None,
+    hidden=60,
+):
+    """A run directory as a search leaves it, with made-up numbers that look like one."""
+    generator = np.random.default_rng(3)
+    run.mkdir(parents=True, exist_ok=True)
+    ledger = Ledger(run / "trials.jsonl")
+    arrays = {}
+
+    def spectrum(epoch, shift):
+        index = np.arange(1, hidden + 1) / hidden
+        depth = 0.15 + 1.1 * np.exp(-epoch / 9)
+        base = [-depth - (0.9 + 0.3 * n) * index**1.4 - 0.15 * n for n in range(layers)]
+        noise = 0.004 * generator.standard_normal((layers, hidden))
+        return -np.sort(-(np.array(base) + shift * (0.3 + index) + noise), axis=1)
+
+    def nll(epoch, quality):
+        return 4.35 + quality + 2.3 * math.exp(-epoch / 5) + 0.004 * generator.standard_normal()
+
+    def record(trial, epoch, quality, exponents, reference, **rest):
+        value = nll(epoch or 30, quality)  # a foreign network at its epoch 0 is a trained one
+        distance = None
+        if reference is not None:
+            distance = float(np.linalg.norm(exponents - reference))
+        if spectra:
+            arrays[f"{trial}/{epoch}"] = exponents
+        return Record(
+            trial=trial,
+            epoch=epoch,
+            ls_distance=distance,
+            ls_std_error=None if distance is None else 0.12 + 0.02 * generator.uniform(),
+            floored=None if distance is None else 0,
+            train_nll=value - 0.1,
+            val_nll=value,
+            val_perplexity=math.exp(value),
+            wall_s=12.5,
+            **rest,
+        )
+
+    dense = {}
+    for index in range(dense_seeds):
+        name = "dense" if index == 0 else f"dense-{index}"
+        for epoch in [0] if foreign else range(1, final_epochs + 1):
+            exponents = spectrum(30 if foreign else epoch, 0.05 * index)
+            reference = dense.get(epoch) if index else None
+            row = record(
+                name,
+                epoch,
+                -0.05 if foreign else 0,
+                exponents,
+                reference,
+                round=None,
+                controls={},
+                seed=index,
+                nonzeros=374112,
+            )
+            ledger.append(row)
+            dense.setdefault(epoch, exponents)
+
+    order = np.random.default_rng(3).permutation(candidates)  # best trial last
+    shifts = 0.06 + 0.5 * order / candidates
+    alive, epochs, rounds, done = list(range(candidates)), e0, [], 0
+
+    def advance(trial, first, last, number):
+        for epoch in range(first + 1, last + 1):
+            controls = {
+                "sparsity": 0.67,
+                "init": ["uniform", "er"][trial % 2],
+                "death": _DEATHS[trial % 4],
+                "growth": ["random", "gradient"][trial // 2 % 2],
+                "redistribution": ["none", "magnitude", "nonzeros"][trial % 3],
+                "death_rate": round(0.4 + 0.1 * (trial % 6), 1),
+                "schedule": "cosine",
+                "horizon": final_epochs,
+                "update_every": 1.0,
+            }
+            reference = dense[0] if foreign else dense[epoch]
+            quality = 0.25 * (shifts[trial] - 0.2) * (1 + 3 / epoch)
+            exponents = spectrum(epoch, shifts[trial] * (0.5 + 1.5 / epoch))
+            row = record(
+                trial,
+                epoch,
+                quality,
+                exponents,
+                reference,
+                round=number,
+                controls=controls,
+                seed=1000 + trial,
+                churn=0.31 - 0.01 * epoch,
+                nonzeros=123456,
+            )
+            score = {"ls": row.ls_distance, "loss": row.val_nll, "none": generator.uniform()}
+            row = dataclasses.replace(row, score=score[metric])
+            when, reason = (failed or {}).get(trial, (None, None))
+            if when == epoch:
+                row = Record(
+                    trial, epoch, number, controls, 1000 + trial, status="failed", reason=reason
+                )
+                arrays.pop(f"{trial}/{epoch}", None)
+            ledger.append(row)
+            if when == epoch:
+                return
+
+    while True:
+        for trial in alive:
+            advance(trial, done, epochs, len(rounds))
+        scores = {
+            trial: found.score
+            for trial in alive
+            if (found := ledger.get(trial, epochs)) is not None and found.score is not None
+        }
+        finished = len(scores) <= finalists
+        count = len(scores) if finished else max(-(-len(scores) // 2), finalists)
+        kept = sorted(scores, key=lambda trial: (scores[trial], trial))[:count]
+        rounds.append(
+            {
+                "round": len(rounds),
+                "epochs": epochs,
+                "entered": alive,
+                "failed": [trial for trial in alive if trial not in scores],
+                "survivors": kept,
+            }
+        )
+        alive, done = kept, epochs
+        if finished:
+            break
+        epochs += ei
+    for trial in alive:
+        advance(trial, done, final_epochs, len(rounds))
+    for trial, original in repeats:
+        source = ledger.get(original, e0)
+        ledger.append(dataclasses.replace(source, trial=trial, duplicate_of=original, wall_s=0.0))
+
+    bests = [ledger.get(trial, best_epoch(ledger.history(trial))) for trial in alive]
+    best = min(bests, key=lambda row: row.val_nll)
+    reference = ledger.history("dense")[-1]
+    spent = sum(isinstance(row.trial, int) and row.duplicate_of is None for row in ledger.records())
+    epochs_dense = 0 if foreign else dense_seeds * final_epochs
+    full = candidates * final_epochs
+    difference, low, high = compared
+    result = {
+        "dense": {
+            "epochs": reference.epoch,
+            "best_epoch": reference.epoch,
+            "nonzeros": reference.nonzeros,
+            "val_perplexity": reference.val_perplexity,
+            "test_perplexity": 79.31,
+        },
+        "best": {
+            "trial": best.trial,
+            "epoch": best.epoch,
+            "controls": best.controls,
+            "sparsity": 0.67,
+            "nonzeros": best.nonzeros,
+            "val_perplexity": best.val_perplexity,
+            "test_perplexity": 79.31 * math.exp(difference),
+        },
+        "beats_dense": {"difference": difference, "low": low, "high": high, "level": 0.95},
+        "budget": {
+            "epochs_spent": spent,
+            "epochs_dense": epochs_dense,
+            "epochs_full_search": full,
+            "ratio": spent / full,
+            "ratio_with_dense": (spent + epochs_dense) / full,
+        },
+        "rounds": rounds,
+        "unigram_perplexity": 684.2,
+        "metric": metric,
+        "algo": "tpe",
+        "seed": 0,
+        "compilations": 41,
+        "wall_s": 1234.5,
+    }
+    (run / "result.json").write_text(json.dumps(result, allow_nan=False))
+    if settings is None:
+        search = SearchConfig(
+            max_evals=candidates,
+            e0=e0,
+            ei=ei,
+            finalists=finalists,
+            final_epochs=final_epochs,
+            metric=metric,
+            dense_seeds=dense_seeds,
+        )
+        fingerprint = {"model": {"cell": "lstm"}, "versions": {"jax": "0.10.2"}, "seed": 0}
+        settings = {
+            "search": search.to_json(),
+            "fingerprint": json.dumps(fingerprint),
+            "preset": "quick",
+            "data": "sotu",
+            "device": "cpu",
+            "command": ["python", "experiments/hypersearch.py", "--seed=0"],
+        }
+    (run / "config.json").write_text(json.dumps(settings))
+    if spectra:
+        np.savez(run / "spectra.npz", **arrays)
+    return run
+
+
+class _Balance(html.parser.HTMLParser):
+    """Fails on a tag that is closed out of order or never; gathers ids, cells and labels."""
+
+    def __init__(self):
+        super().__init__()
+        self.open, self.ids, self.labels, self.rows = [], [], [], []
+
+    def handle_starttag(self, tag, attrs):
+        self.handle_startendtag(tag, attrs)
+        if tag not in _VOID:
+            self.open.append(tag)
+        if tag == "tr":
+            self.rows.append([])
+        if tag in ("td", "th"):
+            self.rows[-1].append("")
+
+    def handle_startendtag(self, tag, attrs):
+        attributes = dict(attrs)
+        assert tag != "script"
+        self.ids += [attributes["id"]] if "id" in attributes else []
+        if tag == "svg":
+            assert attributes["role"] == "img"
+            self.labels.append(attributes["aria-label"])
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+
+    def handle_data(self, data):
+        if self.open and self.open[-1] in ("td", "th"):
+            self.rows[-1][-1] += data
+
+
+def _check_page(run):
+    """What holds for every report; returns the page as parsed and the Markdown."""
+    page = (run / "report.html").read_text(encoding="utf-8")
+    parsed = _Balance()
+    parsed.feed(page)
+    assert not parsed.open
+    assert len(parsed.ids) == len(set(parsed.ids))
+    assert len(parsed.labels) == len(set(parsed.labels)) >= 2
+    assert set(re.findall(r'(?:href="|url\()#([^")]+)', page)) <= set(parsed.ids)
+    for reference in re.findall(r"""(?:src|href)\s*=\s*["']?([^"'\s>]+)|url\(([^)]+)\)""", page):
+        assert "".join(reference).startswith("#")
+    assert "@import" not in page and "http:" not in page and "https:" not in page
+    assert not re.search(r"\b(nan|inf|None)\b", re.sub(r"the training nll is nan", "", page))
+    return parsed, (run / "report.md").read_text(encoding="utf-8")
+
+
+def _row(parsed, trial):
+    """The row of a trial in the table of trials, by column."""
+    start = next(n for n, row in enumerate(parsed.rows) if "outcome" in row)
+    (row,) = (row for row in parsed.rows[start + 1 :] if row[0] == str(trial))
+    return dict(zip(parsed.rows[start], row, strict=True))
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    """A search with everything that can happen to a trial."""
+    path = make_run(
+        tmp_path_factory.mktemp("runs") / "quick-ü0",
+        failed={
+            5: (2, 'the training nll is nan <script>alert("x")</script> | a & b\nnext'),
+            6: (5, "FloatingPointError"),
+        },
+        repeats=[(8, 1)],
+        dense_seeds=2,
+        layers=1,
+    )
+    write_report(path)
+    return path
+
+
+@pytest.fixture(scope="module")
+def parsed(run):
+    return _check_page(run)[0]
+
+
+@pytest.mark.parametrize(("verdict", "compared"), _VERDICTS.items())
+def test_headline_says_whether_the_winner_beats_the_dense_network(verdict, compared):
+    difference, low, high = compared
+    result = {
+        "best": {"test_perplexity": 75.349},
+        "dense": {"test_perplexity": 79.31},
+        "beats_dense": {"difference": difference, "low": low, "high": high},
+    }
+    sentence = headline(result)
+    assert verdict in sentence
+    assert "75.35" in sentence and "79.31" in sentence and "95 %" in sentence
+    for value in compared:
+        assert f"{value:+.4f}".replace("-", "\N{MINUS SIGN}") in sentence
+
+
+def test_page_and_markdown_open_with_the_headline(run):
+    sentence = headline(json.loads((run / "result.json").read_text()))
+    page, markdown = ((run / name).read_text() for name in ("report.html", "report.md"))
+    assert "beats the dense one" in sentence
+    assert f'<p class="lead">{sentence}</p>' in page
+    assert f"**{sentence}**" in markdown
+
+
+def test_page_is_balanced_self_contained_and_says_what_its_pictures_show(run):
+    _check_page(run)
+
+
+def test_report_is_the_same_when_written_again(run):
+    before = [(run / name).read_bytes() for name in ("report.html", "report.md")]
+    write_report(run)
+    assert [(run / name).read_bytes() for name in ("report.html", "report.md")] == before
+
+
+def test_hostile_reason_is_shown_as_text(run, parsed):
+    assert _row(parsed, 5)["status"] == (
+        'failed: the training nll is nan <script>alert("x")</script> | a & b\nnext'
+    )
+    markdown = (run / "report.md").read_text()
+    assert r"\<script\>" in markdown and not re.search(r"(?<!\\)<script", markdown)
+    assert r"\| a \& b next" in markdown  # neither ends the cell nor the line
+
+
+def test_numbers_of_the_trials_table_are_those_of_the_ledger(run, parsed):
+    ledger = Ledger(run / "trials.jsonl")
+    for trial in (0, 1, 3, 4, 7, "dense-1"):
+        history = ledger.history(trial)
+        last, row = history[-1], _row(parsed, trial)
+        assert row["last epoch"] == str(last.epoch)
+        distance, error = row["LS distance ± standard error"].split(" ± ")
+        assert float(distance) == pytest.approx(last.ls_distance, rel=1e-3)
+        assert float(error) == pytest.approx(last.ls_std_error, rel=0.05)
+        assert float(row["validation perplexity"]) == pytest.approx(last.val_perplexity, rel=1e-3)
+        best, epoch = row["best, at epoch"].split(", ")
+        assert int(epoch) == best_epoch(history)
+        assert float(best) == pytest.approx(min(r.val_perplexity for r in history), rel=1e-3)
+        assert int(row["live weights"].replace(",", "")) == last.nonzeros
+    row = _row(parsed, 4)
+    assert float(row["score"]) == pytest.approx(ledger.get(4, 3).score, rel=1e-3)
+    assert (row["death"], row["death rate"], row["init"]) == ("magnitude", "0.8", "uniform")
+
+
+def test_outcomes_tell_winner_finalist_cut_failed_and_repeated(run, parsed):
+    result = json.loads((run / "result.json").read_text())
+    winner, rounds = result["best"]["trial"], result["rounds"]
+    (other,) = set(rounds[-1]["survivors"]) - {winner}
+    assert _row(parsed, winner)["outcome"] == "winner"
+    assert _row(parsed, other)["outcome"] == "finalist"
+    (cut,) = set(rounds[1]["entered"]) - set(rounds[1]["survivors"]) - {6}
+    assert _row(parsed, cut)["outcome"] == "cut after round 1"
+    assert _row(parsed, 5)["outcome"] == "failed in the pool"
+    assert _row(parsed, 6)["outcome"] == "failed in round 1"
+    assert _row(parsed, 8)["outcome"] == "repeats trial 1"
+    start = next(n for n, row in enumerate(parsed.rows) if "outcome" in row)
+    trials = [row[0] for row in parsed.rows[start + 1 :]]
+    assert trials[:2] == [str(winner), str(other)]
+
+
+def test_rounds_table_counts_who_entered_survived_and_failed(run, parsed):
+    start = next(n for n, row in enumerate(parsed.rows) if "survived" in row)
+    entries = json.loads((run / "result.json").read_text())["rounds"]
+    for entry, row in zip(entries, parsed.rows[start + 1 :], strict=False):
+        counts = [len(entry[name]) for name in ("entered", "survivors", "failed")]
+        assert row[1:5] == [str(entry["epochs"]), *map(str, counts)]
+    finals = parsed.rows[start + 1 + len(entries)]
+    assert finals[:5] == ["finals", "24", "2", "1", "0"]
+
+
+def test_correlation_leaves_failed_and_repeated_trials_out(run):
+    page = (run / "report.html").read_text()
+    assert "Perplexity at epoch 3, 7 candidates: Spearman rank correlation" in page
+
+
+def test_budget_and_noise_floor_are_stated(run):
+    page = (run / "report.html").read_text()
+    budget = json.loads((run / "result.json").read_text())["budget"]
+    ledger = Ledger(run / "trials.jsonl")
+    assert f"{100 * budget['ratio']:.1f} %" in page
+    assert f"{100 * budget['ratio_with_dense']:.1f} %" in page
+    assert f"other seeds lie {ledger.get('dense-1', 3).ls_distance:.4f} from" in page
+    assert "python experiments/hypersearch.py --seed=0" in page
+    assert "fingerprint.versions.jax" in page
+
+
+def test_foreign_dense_network_without_history_and_one_finalist(tmp_path):
+    run = make_run(tmp_path / "run", candidates=3, finalists=1, foreign=True, layers=1, settings={})
+    write_report(run)
+    parsed, markdown = _check_page(run)
+    assert "3 candidates: too few for a rank correlation" in markdown
+    assert "Warning" not in markdown
+    assert _row(parsed, "dense")["last epoch"] == "0"
+
+
+def test_run_without_spectra_scored_by_the_loss_above_the_unigram_perplexity(tmp_path):
+    run = make_run(
+        tmp_path / "run",
+        candidates=3,
+        metric="loss",
+        spectra=False,
+        compared=_VERDICTS["does not beat the dense one"],
+    )
+    result = json.loads((run / "result.json").read_text())
+    (run / "result.json").write_text(json.dumps({**result, "unigram_perplexity": 100.0}))
+    write_report(run)
+    parsed, markdown = _check_page(run)
+    assert "does not beat the dense one" in markdown
+    assert "The run holds no spectra" in markdown
+    assert "> **Warning.** 3 of 3 candidates were scored while" in markdown
+    last = Ledger(run / "trials.jsonl").history(0)[-1]
+    assert float(_row(parsed, 0)["score"]) == pytest.approx(last.val_nll, rel=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("damage", "complaint"),
+    [
+        (lambda run: (run / "result.json").unlink(), "no result.json"),
+        (lambda run: (run / "result.json").write_text("{"), "result.json cannot be read"),
+        (lambda run: (run / "result.json").write_text('{"best": {}}'), "lacks dense, beats_dense"),
+        (lambda run: (run / "config.json").write_text("[]"), "config.json is not a JSON object"),
+        (lambda run: (run / "trials.jsonl").unlink(), "no trials.jsonl"),
+    ],
+)
+def test_folder_that_is_not_a_finished_run_gives_one_clear_error(
+    tmp_path, capsys, damage, complaint
+):
+    run = make_run(tmp_path / "run", candidates=2, layers=1)
+    damage(run)
+    with pytest.raises(ConfigError, match=re.escape(complaint)):
+        write_report(run)
+    assert main([str(run)]) == 2
+    error = capsys.readouterr().err
+    assert complaint in error and error.count("\n") == 1
+    assert not (run / "report.html").exists()
+
+
+def test_module_runs_as_a_command_and_exits_with_2_where_there_is_no_run(tmp_path):
+    command = [sys.executable, "-m", "lsh_jax.report", str(tmp_path / "missing")]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 2
+    assert done.stderr.startswith("error: `run` must be the directory of a finished search")
