@@ -1,0 +1,138 @@
+"""Rank correlations and bootstrap intervals, thin over scipy and numpy.
+
+Everything here runs on the host, in float64, and is a function of its seed.
+"""
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from lsh_jax.config import check
+
+_RESAMPLES_AT_ONCE = 1000  # bounds the memory of a bootstrap over many blocks
+
+
+def spearman(x: ArrayLike, y: ArrayLike) -> float:
+    """Spearman's rank correlation; ties share their mean rank.
+
+    Args:
+      x: [n], n >= 2.
+      y: [n].
+
+    Returns:
+      A value in [-1, 1]; NaN if x or y is constant, or holds NaN.
+
+    Raises:
+      ConfigError: (a ValueError) for samples of unequal length or fewer than two values.
+    """
+    from scipy import stats  # takes half a second to import
+
+    x, y = _paired(x, y)
+    check(x.size >= 2, "x", "hold at least 2 values", x.size)
+    if np.ptp(x) == 0 or np.ptp(y) == 0:
+        return math.nan
+    return float(stats.spearmanr(x, y).statistic)
+
+
+def bootstrap_interval(
+    statistic: Callable[..., float],
+    *samples: ArrayLike,
+    level: float = 0.9,
+    num_resamples: int = 2000,
+    seed: int = 0,
+) -> tuple[float, float]:
+    """The percentile bootstrap interval of a statistic of paired samples (Efron, 1979).
+
+    Args:
+      statistic: `statistic(*samples) -> float`.
+      *samples: [n] each; entry i of all of them is drawn together.
+      level: coverage, in (0, 1).
+      num_resamples: draws; those whose statistic is NaN (all entries the same one, say) are
+        dropped.
+      seed: of the draws.
+
+    Returns:
+      The ends (low, high); NaN if the statistic of every draw is NaN.
+
+    Raises:
+      ConfigError: (a ValueError) for samples of unequal length or an argument that cannot be met.
+    """
+    _check_bootstrap(level, num_resamples)
+    arrays = _paired(*samples)
+    check(bool(arrays) and arrays[0].size > 0, "samples", "hold at least 1 value", samples)
+    generator = np.random.default_rng(seed)
+    size = arrays[0].size
+    draws = (generator.integers(size, size=size) for _ in range(num_resamples))
+    values = np.array([statistic(*(array[draw] for array in arrays)) for draw in draws])
+    return _percentiles(values, level)
+
+
+def paired_block_bootstrap(
+    nll_a: ArrayLike,
+    nll_b: ArrayLike,
+    counts: ArrayLike,
+    *,
+    level: float = 0.95,
+    num_resamples: int = 10_000,
+    seed: int = 0,
+) -> tuple[float, float, float]:
+    """By how much two models differ on the same tokens, with a percentile bootstrap interval.
+
+    Neighbouring tokens are correlated, so whole blocks of consecutive tokens are drawn, for both
+    models at once: what makes a block hard for both cancels. Every draw is a ratio of sums, as
+    the mean over tokens is.
+
+    Args:
+      nll_a: summed negative log-likelihoods of the blocks under the first model, nats, [N].
+      nll_b: under the second model, [N].
+      counts: tokens of the blocks, > 0, [N], N >= 2.
+      level: coverage, in (0, 1).
+      num_resamples: draws.
+      seed: of the draws.
+
+    Returns:
+      (difference, low, high) of the mean nll, a minus b, nats per token: negative where the
+      first model is the better one.
+
+    Raises:
+      ConfigError: (a ValueError) for arrays of unequal length or an argument that cannot be met.
+    """
+    _check_bootstrap(level, num_resamples)
+    first, second, counts = _paired(nll_a, nll_b, counts)
+    check(counts.size >= 2, "counts", "hold at least 2 blocks", counts.size)
+    check(bool((counts > 0).all()), "counts", "be positive", counts.min())
+    difference = first - second
+    generator = np.random.default_rng(seed)
+    ratios = []
+    for start in range(0, num_resamples, _RESAMPLES_AT_ONCE):
+        rows = min(_RESAMPLES_AT_ONCE, num_resamples - start)
+        drawn = generator.integers(counts.size, size=(rows, counts.size))
+        ratios.append(difference[drawn].sum(axis=1) / counts[drawn].sum(axis=1))
+    low, high = _percentiles(np.concatenate(ratios), level)
+    return float(difference.sum() / counts.sum()), low, high
+
+
+def _paired(*samples: ArrayLike) -> tuple[np.ndarray[Any, np.dtype[np.float64]], ...]:
+    arrays = tuple(np.asarray(sample, dtype=np.float64) for sample in samples)
+    shapes = [array.shape for array in arrays]
+    paired = len(set(shapes)) <= 1 and all(array.ndim == 1 for array in arrays)
+    check(paired, "samples", "be vectors of one length", shapes)
+    return arrays
+
+
+def _check_bootstrap(level: float, num_resamples: int) -> None:
+    check(0 < level < 1, "level", "lie in (0, 1)", level)
+    check(num_resamples >= 1, "num_resamples", "be at least 1", num_resamples)
+
+
+def _percentiles(
+    values: np.ndarray[Any, np.dtype[np.float64]], level: float
+) -> tuple[float, float]:
+    values = values[~np.isnan(values)]
+    if values.size == 0:
+        return math.nan, math.nan
+    low, high = np.quantile(values, [(1 - level) / 2, (1 + level) / 2])
+    return float(low), float(high)

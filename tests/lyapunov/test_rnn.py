@@ -1,0 +1,182 @@
+import re
+import types
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax import export
+
+from lsh_jax.cells import lstm_layer, lstm_project, lstm_update
+from lsh_jax.config import ModelConfig
+from lsh_jax.language_models import make_language_model
+from lsh_jax.lyapunov import lyapunov_spectrum, rnn_lyapunov_spectrum
+from lsh_jax.lyapunov.orthonormalize import random_frame
+from lsh_jax.lyapunov.rnn import _lstm_spectrum
+
+HIDDEN, LAYERS, LENGTH, BATCH = 5, 2, 24, 3
+MODEL = make_language_model(
+    ModelConfig(vocab_size=11, embed_size=4, hidden_size=HIDDEN, num_layers=LAYERS)
+)
+
+
+@pytest.fixture(scope="module")
+def params():
+    return jax.jit(MODEL.init)(jax.random.key(0))
+
+
+@pytest.fixture(scope="module")
+def tokens():
+    return jax.random.randint(jax.random.key(1), (LENGTH, BATCH), 0, 11)
+
+
+@pytest.fixture(scope="module")
+def hidden(params, tokens):
+    return rnn_lyapunov_spectrum(MODEL, params, tokens, state="hidden")
+
+
+def test_the_full_spectrum_is_that_of_each_layer_driven_by_the_one_below(params, tokens):
+    result = rnn_lyapunov_spectrum(MODEL, params, tokens, burn_in=4)
+    assert result.exponents.shape == result.std_error.shape == (LAYERS, 2 * HIDDEN)
+    assert result.local_exponents.shape == (LENGTH - 4, LAYERS, 2 * HIDDEN)
+    assert result.q.shape == (LAYERS, BATCH, 2 * HIDDEN, 2 * HIDDEN)
+    assert result.num_steps == LENGTH - 4
+    q0 = random_frame(jax.random.key(0), 2 * HIDDEN, 2 * HIDDEN)
+    zeros = jnp.zeros((BATCH, HIDDEN))
+
+    @jax.jit
+    def expected(weights, inputs):
+        def step(state, x):
+            return lstm_update(lstm_project(weights, x) + jnp.dot(state[0], weights["U"]), state)
+
+        def column(h, c, inputs):
+            return lyapunov_spectrum(step, (h, c), inputs, burn_in=4, q0=q0)
+
+        spectra = jax.vmap(column, in_axes=(0, 0, 1))(zeros, zeros, inputs)
+        return spectra, lstm_layer(weights, inputs, (zeros, zeros))[0]
+
+    inputs = params["embedding"]["table"][tokens]
+    for layer in range(LAYERS):
+        spectra, inputs = expected(params[f"layers_{layer}"], inputs)
+        # Two ways to the same numbers in float32; the worst-conditioned columns differ the most.
+        np.testing.assert_allclose(spectra.q[..., :4], result.q[layer, ..., :4], atol=1e-3)
+        total = spectra.exponents.sum(axis=1).mean()
+        np.testing.assert_allclose(result.exponents[layer].sum(), total, rtol=1e-4)
+
+
+def test_the_hidden_spectrum_is_that_of_the_jacobian_with_the_memory_held(params, tokens):
+    model = make_language_model(
+        ModelConfig(vocab_size=11, embed_size=4, hidden_size=HIDDEN, num_layers=1)
+    )
+    result = rnn_lyapunov_spectrum(
+        model, params, tokens[:, :1], state="hidden", num_exponents=3, burn_in=4, log_base=2.0
+    )
+    weights, zeros = params["layers_0"], jnp.zeros(HIDDEN)
+    drive = lstm_project(weights, params["embedding"]["table"][tokens[:, 0]])
+
+    def memory_held(carry, x):
+        h, c = carry
+        jacobian = jax.jacobian(lambda h: lstm_update(x + jnp.dot(h, weights["U"]), (h, c))[0])(h)
+        return lstm_update(x + jnp.dot(h, weights["U"]), carry), lambda Q: jnp.dot(jacobian, Q)
+
+    expected = jax.jit(
+        lambda drive: lyapunov_spectrum(
+            lambda carry, x: lstm_update(x + jnp.dot(carry[0], weights["U"]), carry),
+            (zeros, zeros),
+            drive,
+            burn_in=4,
+            log_base=2.0,
+            tangent=memory_held,
+            q0=random_frame(jax.random.key(0), HIDDEN, 3),
+        )
+    )(drive)
+    np.testing.assert_allclose(result.exponents[0], expected.exponents, atol=1e-4)
+    np.testing.assert_allclose(result.std_error[0], expected.std_error, atol=1e-4)
+    np.testing.assert_allclose(result.local_exponents[:, 0], expected.local_exponents, atol=1e-3)
+
+
+def test_the_trajectory_is_that_of_the_model(params, tokens, hidden):
+    _, carry = jax.jit(MODEL.apply)(params, tokens, MODEL.init_carry(BATCH))
+    for layer, (h, c) in enumerate(carry):
+        np.testing.assert_allclose(hidden.state[0][layer], h, atol=1e-6)
+        np.testing.assert_allclose(hidden.state[1][layer], c, atol=1e-6)
+
+
+def test_exponents_are_sorted_within_the_layer_and_are_means_of_their_columns(hidden):
+    assert hidden.exponents.shape == (LAYERS, HIDDEN)
+    assert (np.diff(hidden.exponents, axis=1) <= 0).all()
+    np.testing.assert_allclose(hidden.local_exponents.mean(axis=0), hidden.exponents, atol=1e-5)
+    assert (hidden.std_error > 0).all()
+
+
+def test_masked_candidates_share_one_program_and_one_seed_one_result(params, tokens, hidden):
+    options = {"state": "hidden", "key": jax.random.key(0)}
+    before = _lstm_spectrum._cache_size()
+    pruned = jax.tree.map(lambda leaf: jnp.where(jnp.abs(leaf) > 0.05, leaf, 0), params)
+    other = rnn_lyapunov_spectrum(MODEL, pruned, tokens, **options)
+    again = rnn_lyapunov_spectrum(MODEL, params, tokens, **options)
+    assert _lstm_spectrum._cache_size() == before
+    np.testing.assert_array_equal(hidden.exponents, again.exponents)
+    assert not np.allclose(hidden.exponents, other.exponents, atol=1e-3)
+
+
+def test_a_population_of_candidates_runs_under_jit_and_vmap(params, tokens, hidden):
+    def spectrum(params):
+        return rnn_lyapunov_spectrum(MODEL, params, tokens, state="hidden").exponents
+
+    half = jax.tree.map(lambda leaf: 0.5 * leaf, params)
+    both = jax.tree.map(lambda *leaves: jnp.stack(leaves), params, half)
+    exponents = jax.jit(jax.vmap(spectrum))(both)
+    # Batched products may sum in another order; the last of five exponents feels it the most.
+    np.testing.assert_allclose(exponents[0], hidden.exponents, atol=1e-4)
+    np.testing.assert_allclose(exponents[1], spectrum(half), atol=1e-4)
+
+
+@pytest.mark.parametrize("state", ["full", "hidden"])
+def test_every_product_is_made_at_the_highest_precision(params, tokens, state):
+    def spectrum(params):
+        return rnn_lyapunov_spectrum(MODEL, params, tokens, state=state).exponents
+
+    program = str(jax.make_jaxpr(spectrum)(params))
+    assert program.count("dot_general") > 2 * LAYERS
+    assert program.count("dot_general") == program.count("precision=(Precision.HIGHEST")
+
+
+def test_the_spectrum_is_lowered_for_cpu_gpu_and_tpu(params, tokens, hidden):
+    def spectrum(params, tokens):
+        result = rnn_lyapunov_spectrum(MODEL, params, tokens, state="hidden", key=jax.random.key(0))
+        return result.exponents, result.std_error
+
+    exported = export.export(jax.jit(spectrum), platforms=["cpu", "cuda", "tpu"])(params, tokens)
+    calls = set(re.findall(r"custom_call @([A-Za-z0-9_]+)", exported.mlir_module()))
+    assert {"lapack_sgeqrf_ffi", "cusolver_geqrf_ffi", "Qr"} <= calls
+    exponents, std_error = export.deserialize(exported.serialize()).call(params, tokens)
+    np.testing.assert_allclose(exponents, hidden.exponents, atol=1e-5)
+    np.testing.assert_allclose(std_error, hidden.std_error, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"state": "cell"}, r"`state` must be one of hidden, full, got 'cell'"),
+        ({"num_exponents": 11}, r"`num_exponents` must lie in \[1, 10\], got 11"),
+        ({"state": "hidden", "num_exponents": 6}, r"`num_exponents` must lie in \[1, 5\], got 6"),
+        ({"burn_in": LENGTH}, r"`burn_in` must lie in \[0, 24\), got 24"),
+        ({"per_layer": False}, r"`per_layer` must be True, got False"),
+        ({"qr": "solve"}, r"`qr` must be one of auto, householder, got 'solve'"),
+        ({"log_base": 0.5}, r"`log_base` must be above 1"),
+        ({"recipe": "paper"}, r"`recipe` must be None, got 'paper'"),
+        ({"tokens": jnp.zeros(4, int)}, r"`tokens` must be a batch of columns \[T, B\]"),
+        ({"tokens": jnp.zeros((24, 2))}, r"`tokens` must hold integers, got 'float32'"),
+    ],
+)
+def test_what_cannot_be_met_is_refused(params, tokens, options, message):
+    tokens = options.pop("tokens", tokens)
+    with pytest.raises(ValueError, match=message):
+        rnn_lyapunov_spectrum(MODEL, params, tokens, **options)
+
+
+def test_another_cell_is_refused(params, tokens):
+    model = types.SimpleNamespace(config=types.SimpleNamespace(cell="rhn"))
+    with pytest.raises(ValueError, match=r"`model.config.cell` must be one of lstm, got 'rhn'"):
+        rnn_lyapunov_spectrum(model, params, tokens)

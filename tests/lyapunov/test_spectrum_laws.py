@@ -1,0 +1,259 @@
+"""What holds between runs of `lyapunov_spectrum`, its derivatives, and what it refuses."""
+
+import functools
+import math
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from lsh_jax.lyapunov import lyapunov_spectrum
+from lsh_jax.lyapunov.orthonormalize import householder, random_frame
+from lsh_jax.lyapunov.spectrum import benettin_scan, jvp_tangent, summarize
+
+SIZE = 4
+WEIGHTS = np.random.default_rng(5).normal(size=(SIZE, SIZE)) / math.sqrt(SIZE)
+DRIVE = np.random.default_rng(6).normal(size=(60, SIZE))
+
+
+def rnn_step(state, x):
+    """x' = W tanh(x) + input: a driven map whose tangent follows its state."""
+    weights = jnp.asarray(WEIGHTS, state.dtype)
+    return jnp.dot(weights, jnp.tanh(state)) + 0.5 * x
+
+
+@functools.partial(jax.jit, static_argnames=("num_exponents", "burn_in", "log_base", "dt"))
+def compiled(inputs, state, **options):
+    return lyapunov_spectrum(rnn_step, state, inputs, **options)
+
+
+def run(inputs=DRIVE, state=None, **options):
+    """Compiled as a whole, which is faster than operation by operation, and shared by tests."""
+    options.setdefault("key", jax.random.key(0))
+    return compiled(
+        jnp.asarray(inputs, float), jnp.zeros(SIZE) if state is None else state, **options
+    )
+
+
+def test_exponents_are_sorted_and_are_the_means_of_their_columns():
+    result = run(burn_in=5)
+    assert result.local_exponents.shape == (55, SIZE)
+    assert result.num_steps == 55
+    assert (np.diff(result.exponents) <= 0).all()
+    np.testing.assert_allclose(result.local_exponents.mean(axis=0), result.exponents, rtol=1e-5)
+    assert (result.std_error > 0).all()
+
+
+def test_the_sum_at_every_step_is_the_log_determinant():
+    # ln |det J_t| = ln |det W| + sum_j ln(1 - tanh(x_j)^2), whatever the frame.
+    with jax.enable_x64(True):
+        result = run()
+        states = [np.zeros(SIZE)]
+        for x in DRIVE[:-1]:
+            states.append(WEIGHTS @ np.tanh(states[-1]) + 0.5 * x)
+        slopes = np.log1p(-(np.tanh(states) ** 2)).sum(axis=1)
+        exact = np.linalg.slogdet(WEIGHTS)[1] + slopes
+        np.testing.assert_allclose(result.local_exponents.sum(axis=1), exact, atol=1e-11)
+
+
+def test_fewer_exponents_are_the_leading_part_of_all_of_them():
+    # QR is nested: the first K columns never see the others. Compared in QR order.
+    with jax.enable_x64(True):
+        q0 = random_frame(jax.random.key(7), SIZE, SIZE, jnp.float64)
+
+        def logs(frame):
+            steps = {"num_steps": 50, "burn_in": 10}
+            drive = jnp.asarray(DRIVE)
+            tangent = jvp_tangent(rnn_step)
+            return benettin_scan(tangent, householder, jnp.zeros(SIZE), frame, drive, **steps)[2]
+
+        np.testing.assert_allclose(logs(q0[:, :2]), logs(q0)[:, :2], atol=1e-12)
+
+
+def test_an_element_of_a_batch_equals_its_single_run():
+    drives = jnp.asarray(np.random.default_rng(8).normal(size=(3, 60, SIZE)), float)
+    batch = jax.jit(jax.vmap(run))(drives)
+    single = run(inputs=drives[1])
+    # Batched kernels may sum in another order: some float32 roundings over 60 steps.
+    np.testing.assert_allclose(batch.exponents[1], single.exponents, atol=1e-5)
+    np.testing.assert_allclose(batch.std_error[1], single.std_error, atol=1e-5)
+
+
+def test_two_halves_joined_by_state_and_frame_equal_the_whole():
+    with jax.enable_x64(True):
+        whole = run(num_exponents=1)
+        first = run(num_exponents=1, inputs=DRIVE[:25])
+        second = run(inputs=DRIVE[25:], state=first.state, q0=first.q)
+        local = np.concatenate([first.local_exponents, second.local_exponents])
+        np.testing.assert_allclose(local, whole.local_exponents, atol=1e-12)
+        np.testing.assert_allclose(second.q, whole.q, atol=1e-12)
+        joined = (25 * first.exponents + 35 * second.exponents) / 60
+        np.testing.assert_allclose(joined, whole.exponents, atol=1e-12)
+
+
+def test_burn_in_turns_state_and_frame():
+    with jax.enable_x64(True):
+        early = run(num_exponents=1, inputs=DRIVE[:20])
+        late = run(inputs=DRIVE[20:], state=early.state, q0=early.q)
+        np.testing.assert_allclose(
+            run(num_exponents=1, burn_in=20).exponents, late.exponents, atol=1e-12
+        )
+
+
+def test_float32_agrees_with_float64():
+    single = run().exponents
+    with jax.enable_x64(True):
+        double = run(q0=random_frame(jax.random.key(0), SIZE, SIZE, jnp.float32)).exponents
+    assert double.dtype == np.float64
+    np.testing.assert_allclose(single, double, atol=1e-5)
+
+
+def test_log_base_and_dt_only_scale():
+    plain, scaled = run(), run(log_base=2.0, dt=0.1)
+    factor = 10 / math.log(2)
+    for name in ("exponents", "std_error", "local_exponents"):
+        expected = factor * getattr(plain, name)
+        np.testing.assert_allclose(getattr(scaled, name), expected, rtol=1e-5, atol=1e-5)
+    np.testing.assert_array_equal(scaled.q, plain.q)
+
+
+def test_a_state_may_be_any_pytree_and_a_tangent_may_be_smaller():
+    # y doubles along a driven x that does not feel it: restricted to y, J is the number 2.
+    def step(state, x):
+        return {"x": 0.5 * state["x"] + x, "y": (2.0 * state["y"][0] + state["x"],)}
+
+    def tangent(state, x):
+        return step(state, x), lambda Q: 2.0 * Q
+
+    state = {"x": jnp.zeros(()), "y": (jnp.zeros(2),)}
+    whole = lyapunov_spectrum(step, state, jnp.ones(20), burn_in=10)
+    np.testing.assert_allclose(whole.exponents, np.log([2.0, 2.0, 0.5]), atol=1e-3)
+    part = lyapunov_spectrum(step, state, jnp.ones(20), tangent=tangent, q0=jnp.ones((1, 1)))
+    np.testing.assert_allclose(part.exponents, [math.log(2)], rtol=1e-6)
+    np.testing.assert_allclose(part.state["x"], whole.state["x"])
+
+
+def test_the_frame_is_a_function_of_the_key():
+    default = lyapunov_spectrum(rnn_step, jnp.zeros(SIZE), jnp.asarray(DRIVE, float))
+    np.testing.assert_allclose(run(key=jax.random.key(0)).q, default.q, atol=1e-5)
+    first, other = (run(key=jax.random.key(k)).local_exponents[0] for k in (0, 1))
+    assert not np.allclose(first, other, atol=1e-3)
+
+
+def test_a_second_jitted_call_does_not_recompile():
+    first = run(burn_in=5)
+    size = compiled._cache_size()
+    other = run(inputs=2 * DRIVE, burn_in=5, key=jax.random.key(2))
+    assert compiled._cache_size() == size
+    assert not np.allclose(first.exponents, other.exponents, atol=1e-3)
+
+
+@functools.partial(jax.jit, static_argnames="stop_gradient")
+def gained(gain, weights, **options):
+    """Exponents of x' = g W tanh(x) + input over 6 steps."""
+
+    def step(state, x):
+        return gain * jnp.dot(weights, jnp.tanh(state)) + x
+
+    drive = jnp.asarray(DRIVE[:6], float)
+    return lyapunov_spectrum(step, jnp.zeros(SIZE), drive, **options).exponents
+
+
+def test_the_gradient_agrees_with_finite_differences():
+    with jax.enable_x64(True):
+        weights = jnp.asarray(WEIGHTS)
+        gradient = jax.jit(jax.jacrev(gained))(1.5, weights)
+        # Central differences: error about 1e-10 from the third derivative, 1e-10 from rounding.
+        difference = (gained(1.5 + 1e-5, weights) - gained(1.5 - 1e-5, weights)) / 2e-5
+        np.testing.assert_allclose(gradient, difference, atol=1e-7)
+
+
+def test_stop_gradient_holds_the_trajectory_constant():
+    with jax.enable_x64(True):
+        weights = jnp.asarray(WEIGHTS)
+        states = [np.zeros(SIZE)]
+        for x in DRIVE[:5]:
+            states.append(1.5 * WEIGHTS @ np.tanh(states[-1]) + x)
+        path = jnp.asarray(np.stack(states))
+
+        def along_path(gain):
+            def tangent(_, state):
+                slopes = 1 - jnp.tanh(state) ** 2
+                return state, lambda Q: gain * jnp.dot(weights, slopes[:, None] * Q)
+
+            return lyapunov_spectrum(rnn_step, path[0], path, tangent=tangent).exponents
+
+        def stopped(gain):
+            return gained(gain, weights, stop_gradient="state")
+
+        def free(gain):
+            return gained(gain, weights)
+
+        (value, slope), (same, held), (_, full) = (
+            jax.jit(lambda gain, f=f: jax.jvp(f, (gain,), (1.0,)))(1.5)
+            for f in (along_path, stopped, free)
+        )
+        np.testing.assert_allclose(value, same, atol=1e-12)
+        np.testing.assert_allclose(held, slope, atol=1e-10)
+        assert not np.allclose(held, full, atol=1e-3)
+
+
+def test_every_product_is_made_at_the_highest_precision():
+    # Nothing to see on a CPU; accelerators would round to TF32 or bfloat16 otherwise.
+    program = str(jax.make_jaxpr(lambda drive: run(inputs=drive).exponents)(DRIVE[:3]))
+    assert program.count("dot_general") >= 2
+    assert program.count("dot_general") == program.count("precision=(Precision.HIGHEST")
+
+
+def test_summarize_pools_blocks_of_time_and_columns_of_the_batch():
+    # Independent normals: the standard error of T * B = 2700 values of sd 2 is 2 / sqrt(2700);
+    # 30 blocks times 3 columns give it to 1 / sqrt(2 * 89) = 7.5 %, three of which are allowed.
+    local = np.random.default_rng(9).normal([-1, 1], 2, (900, 3, 2)).astype(np.float32)
+    exponents, std_error, columns = summarize(local)
+    np.testing.assert_allclose(exponents, [1.0, -1.0], atol=4 * 2 / math.sqrt(2700))
+    np.testing.assert_allclose(std_error, 2 / math.sqrt(2700), rtol=0.23)
+    np.testing.assert_allclose(columns[:, 0], local[:, :, 1].mean(axis=1), atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"qr_every": 2}, r"`qr_every` must be 1, got 2"),
+        ({"qr": "givens"}, r"`qr` must be one of auto, householder"),
+        ({"tangent": "fd"}, r'`tangent` must be one of "jvp", or a callable .*, got \'fd\''),
+        ({"stop_gradient": "q"}, r"`stop_gradient` must be None or \"state\", got 'q'"),
+        ({"return_vectors": True}, r"`return_vectors` must be False, got True"),
+        ({"dt": 0.0}, r"`dt` must be positive and finite, got 0.0"),
+        ({"log_base": 1.0}, r"`log_base` must be above 1 and finite, got 1.0"),
+        ({"burn_in": -1}, r"`burn_in` must be at least 0, got -1"),
+        ({"burn_in": 60}, r"`burn_in` must be below the 60 entries of `inputs`, got 60"),
+        ({"num_steps": 60, "burn_in": 1}, r"`num_steps` must be the 60 entries .*, got 60"),
+        ({"num_exponents": 0}, r"`num_exponents` must lie in \[1, 4\], got 0"),
+        ({"num_exponents": 5}, r"`num_exponents` must lie in \[1, 4\], got 5"),
+        ({"q0": jnp.ones(4)}, r"`q0` must be a matrix \[N, K\], got \(4,\)"),
+        ({"q0": jnp.ones((2, 3))}, r"`q0` must have 1 to N columns, got \(2, 3\)"),
+        ({"q0": jnp.eye(3)}, r"`q0` must have a row for each of the 4 floats of `state`"),
+        ({"q0": jnp.eye(4), "num_exponents": 2}, r"`num_exponents` must be the 4 columns of `q0`"),
+        ({"state": jnp.zeros(4, int)}, r"`state` must hold float32 or float64 throughout"),
+        ({"inputs": 1.0}, r"`inputs` must have one length >= 1 along the leading axis"),
+        ({"inputs": np.zeros((0, 4))}, r"`inputs` must have one length >= 1"),
+    ],
+)
+def test_what_cannot_be_met_is_refused_by_name_value_and_condition(options, message):
+    options = {"inputs": DRIVE.astype(np.float32), "state": np.zeros(SIZE, np.float32)} | options
+    with pytest.raises(ValueError, match=message):
+        lyapunov_spectrum(rnn_step, **options)
+
+
+def test_a_step_that_changes_the_form_of_its_state_is_refused():
+    message = r"`step_fn` must return a state like the one it got, float32\[2\], got 'float32\[4\]'"
+    with pytest.raises(ValueError, match=message):
+        lyapunov_spectrum(lambda s, _: jnp.concatenate([s, s]), jnp.ones(2), num_steps=3)
+
+
+def test_an_autonomous_map_needs_a_number_of_steps():
+    with pytest.raises(ValueError, match="`num_steps` must be given for a map without `inputs`"):
+        lyapunov_spectrum(lambda s, _: s, jnp.ones(2))
+    with pytest.raises(ValueError, match="`num_steps` must be at least 1, got 0"):
+        lyapunov_spectrum(lambda s, _: s, jnp.ones(2), num_steps=0)
