@@ -43,7 +43,8 @@ def uniform_of_width(hidden_size: int) -> Any:
 class LSTMCell(nn.Module):
     """One LSTM step; parameters "W" [E, 4H], "U" [H, 4H] and "b" [4H].
 
-    torch.nn.LSTM keeps two biases that only ever act as their sum; here they are that sum.
+    torch.nn.LSTM keeps two biases that only ever act as their sum; here they are that sum. Training
+    departs by it: torch gives the gradient to both, so that its sum moves twice as far in a step.
     """
 
     hidden_size: int

@@ -37,7 +37,8 @@ class SavedModel(NamedTuple):
 def save_checkpoint(path: pathlib.Path, state: PyTree) -> None:
     """Writes a pytree of arrays, replacing what is there.
 
-    The checksums, `<path>.json`, are written last: a checkpoint without them was cut short.
+    The manifest `<path>.json`, checksums and kinds of leaves, is written last: a checkpoint
+    without it was cut short.
 
     Args:
       path: directory to write.
@@ -53,7 +54,7 @@ def save_checkpoint(path: pathlib.Path, state: PyTree) -> None:
     with ocp.StandardCheckpointer() as checkpointer:
         checkpointer.save(path.absolute(), state)
         checkpointer.wait_until_finished()  # a full disk shows only here
-    write_json(_manifest(path), {"sha256": _checksums(path)})
+    write_json(_manifest(path), {"sha256": _checksums(path), "leaves": _leaf_kinds(state)})
 
 
 def restore_checkpoint(path: pathlib.Path, template: PyTree) -> PyTree:
@@ -61,23 +62,43 @@ def restore_checkpoint(path: pathlib.Path, template: PyTree) -> PyTree:
 
     Args:
       path: directory to read.
-      template: a pytree of the same structure, shapes and dtypes, arrays or `ShapeDtypeStruct`.
+      template: a pytree of the same structure, shapes and dtypes, arrays or `ShapeDtypeStruct`;
+        Orbax by itself would convert to other dtypes in silence.
 
     Returns:
       The pytree.
 
     Raises:
-      CheckpointError: when it is missing, cut short or damaged.
+      CheckpointError: when it is missing, cut short or damaged, or the template does not fit.
     """
     import orbax.checkpoint as ocp
 
     if not _manifest(path).is_file():
         raise CheckpointError(f"There is no complete checkpoint at {path}.")
-    recorded = json.loads(_manifest(path).read_text())["sha256"]
-    if recorded != _checksums(path):
+    try:
+        manifest = json.loads(_manifest(path).read_text())
+        checksums, leaves = manifest["sha256"], manifest["leaves"]
+    except (ValueError, KeyError, TypeError) as error:
+        raise CheckpointError(f"The checkpoint at {path} is damaged: its manifest.") from error
+    if checksums != _checksums(path):
         raise CheckpointError(f"The checkpoint at {path} is damaged: its checksums differ.")
+    if leaves != _leaf_kinds(template):
+        raise CheckpointError(
+            f"The checkpoint at {path} is of another state: its leaves, shapes or dtypes differ."
+        )
     with ocp.StandardCheckpointer() as checkpointer:
-        return checkpointer.restore(path.absolute(), jax.eval_shape(lambda: template))
+        state = checkpointer.restore(path.absolute(), jax.eval_shape(lambda: template))
+    return jax.tree.map(_uncommitted, state)
+
+
+def _uncommitted(array: Any) -> jax.Array:
+    """A copy that is bound to no device, as a freshly computed array: Orbax hands out bound ones,
+    for which every program would be compiled a second time.
+    """
+    if jnp.issubdtype(array.dtype, jax.dtypes.prng_key):
+        data = jax.device_put(np.asarray(jax.random.key_data(array)))
+        return jax.random.wrap_key_data(data, impl=jax.random.key_impl(array))
+    return jax.device_put(np.asarray(array))
 
 
 def remove_checkpoint(path: pathlib.Path) -> None:
@@ -98,11 +119,18 @@ def _checksums(path: pathlib.Path) -> dict[str, str]:
     }
 
 
+def _leaf_kinds(tree: PyTree) -> dict[str, str]:
+    """The dtype and shape of every leaf by its path, "key<fry>[]" for a typed key."""
+    leaves = jax.tree_util.tree_leaves_with_path(jax.eval_shape(lambda: tree))
+    return {jax.tree_util.keystr(path): f"{leaf.dtype}{list(leaf.shape)}" for path, leaf in leaves}
+
+
 def write_json(path: pathlib.Path, values: Any) -> None:
     """Writes strict JSON in one step: a reader sees the old file or the new one, never a part."""
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(path.name + ".tmp")
-    temporary.write_text(json.dumps(values, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
+    text = json.dumps(values, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+    temporary.write_text(text, encoding="utf-8")
     temporary.replace(path)
 
 
@@ -139,6 +167,7 @@ def save_model(
         )
     path = pathlib.Path(path)
     path.mkdir(parents=True, exist_ok=True)
+    (path / "model.json").unlink(missing_ok=True)  # written last: without it, no model
     tensors: dict[str, np.ndarray] = {}
     flat_masks = _flatten(masks)
     for name, leaf in _flatten(params).items():
@@ -171,17 +200,31 @@ def load_model(path: pathlib.Path | str) -> SavedModel:
     if not (path / "model.json").is_file():
         raise ConfigError(f"`path` must be a saved model with a model.json, got {str(path)!r}.")
     try:
-        header = json.loads((path / "model.json").read_text())
-        vocabulary = tuple(json.loads((path / "vocabulary.json").read_text()))
-        tensors = _load_tensors(path / "weights.safetensors")
-        if header["format"] != _FORMAT:
-            raise ValueError(f"its format is {header['format']}, this version reads {_FORMAT}")
-        model = make_language_model(ModelConfig.from_json(header["config"]))
+        header = _read_json(path / "model.json", dict)
+        if header.get("format") != _FORMAT:
+            raise ValueError(f"its format is {header.get('format')}, this version reads {_FORMAT}")
+        model = make_language_model(ModelConfig.from_json(header.get("config")))
+        vocabulary = tuple(_read_json(path / "vocabulary.json", list))
+        if len(vocabulary) > model.config.vocab_size:
+            raise ValueError(f"it has {len(vocabulary)} words, more than its vocab_size")
+        if not all(isinstance(word, str) for word in vocabulary):
+            raise ValueError("vocabulary.json must hold words")
         shapes = jax.eval_shape(model.init, jax.random.key(0))
-        params, masks = _unpack(shapes, tensors)
-    except (OSError, ValueError, KeyError) as error:
-        raise ConfigError(f"The model at {str(path)!r} cannot be read: {error}.") from error
+        params, masks = _unpack(shapes, _load_tensors(path / "weights.safetensors"))
+    except (OSError, ValueError, TypeError, OverflowError) as error:
+        reason = str(error).rstrip(".")
+        raise ConfigError(f"The model at {str(path)!r} cannot be read: {reason}.") from error
     return SavedModel(model, params, masks, vocabulary)
+
+
+def _read_json(path: pathlib.Path, kind: type) -> Any:
+    try:
+        value = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ValueError(f"{path.name} is damaged ({error})") from error
+    if not isinstance(value, kind):
+        raise ValueError(f"{path.name} must hold a {kind.__name__}")
+    return value
 
 
 def _load_tensors(path: pathlib.Path) -> dict[str, np.ndarray]:
@@ -198,21 +241,40 @@ def _unpack(shapes: PyTree, tensors: dict[str, np.ndarray]) -> tuple[Params, Mas
     params: dict[str, Any] = {}
     masks: dict[str, Any] = {}
     for name, leaf in _flatten(shapes).items():
-        if name in tensors:
-            value, mask = tensors[name], np.ones(leaf.shape, bool)
-        else:
-            bits = np.unpackbits(tensors[f"{name}/mask"], count=leaf.size, bitorder="little")
-            mask = bits.astype(bool).reshape(leaf.shape)
-            value = np.zeros(leaf.shape, np.float32)
-            value[mask] = tensors[f"{name}/values"]
-        if value.shape != leaf.shape:
-            raise ValueError(f"{name} has shape {value.shape}, its sizes ask for {leaf.shape}")
+        value, mask = _unpack_leaf(tensors, name, leaf)
         *parents, last = name.split("/")
         for tree, array in ((params, value), (masks, mask)):
             for parent in parents:
                 tree = tree.setdefault(parent, {})
             tree[last] = jnp.asarray(array)
+    if tensors:
+        raise ValueError(f"its sizes leave no place for {min(tensors)}")
     return params, masks
+
+
+def _unpack_leaf(
+    tensors: dict[str, np.ndarray], name: str, leaf: jax.ShapeDtypeStruct
+) -> tuple[np.ndarray, np.ndarray]:
+    """Takes a leaf out of `tensors`: its values in place, and its mask."""
+    if name in tensors:
+        value, mask = tensors.pop(name), np.ones(leaf.shape, bool)
+        fits = value.shape == leaf.shape and value.dtype == leaf.dtype
+    elif f"{name}/values" in tensors and f"{name}/mask" in tensors:
+        values, packed = tensors.pop(f"{name}/values"), tensors.pop(f"{name}/mask")
+        bits = np.unpackbits(packed, bitorder="little").astype(bool)
+        live = np.flatnonzero(bits)
+        # Bits are whole bytes, the last of them filled up with zeros.
+        fits = len(bits) == -(-leaf.size // 8) * 8 and not bits[leaf.size :].any()
+        fits = fits and values.shape == live.shape and values.dtype == leaf.dtype
+        value, mask = np.zeros(leaf.size, np.float32), bits[: leaf.size]
+        if fits:
+            value[live] = values
+            value, mask = value.reshape(leaf.shape), mask.reshape(leaf.shape)
+    else:
+        raise ValueError(f"{name} is missing")
+    if not fits:
+        raise ValueError(f"{name} does not fit its sizes, which ask for {leaf.shape}")
+    return value, mask
 
 
 def _flatten(tree: PyTree) -> dict[str, Any]:

@@ -1,6 +1,7 @@
 """The command `python experiments/hypersearch.py`: settings in, run directory and report out."""
 
 import dataclasses
+import itertools
 import math
 import os
 import pathlib
@@ -42,8 +43,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     Returns:
       The exit status: 0 done, 1 failed, 2 bad input, 130 interrupted.
     """
+    settings = parse(sys.argv[1:] if arguments is None else arguments)
     try:
-        return _search(parse(sys.argv[1:] if arguments is None else arguments))
+        settings = dataclasses.replace(settings, out=str(run_directory(settings)))
+        return _search(settings)
     except ConfigError as error:
         print(f"error: {error}", file=sys.stderr)
         return _BAD_INPUT
@@ -51,7 +54,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"failed: {error}", file=sys.stderr)
         return _FAILED
     except KeyboardInterrupt:
-        print("\ninterrupted; the same command with --resume goes on from here", file=sys.stderr)
+        begun = (pathlib.Path(settings.out or "") / "config.json").is_file()
+        how = f"the same command with --resume --out={settings.out} goes on from here"
+        print(f"\ninterrupted; {how if begun else 'nothing was begun'}", file=sys.stderr)
         return _INTERRUPTED
 
 
@@ -65,7 +70,7 @@ def parse(arguments: Sequence[str]) -> Settings:
 
     arguments = _split_sets(arguments)
     preset = "quick"
-    for flag, following in zip(arguments, [*arguments[1:], ""], strict=True):
+    for flag, following in itertools.pairwise([*arguments, ""]):
         if flag == "--preset":
             preset = following
         elif flag.startswith("--preset="):
@@ -99,7 +104,7 @@ def _search(settings: Settings) -> int:
     config = settings.search()
     rounds = plan(config)
     cache = cache_directory(settings)
-    out = _run_directory(settings)
+    out = pathlib.Path(settings.out or run_directory(settings))
     if not settings.dry_run:
         check_vacant(out, resume=settings.resume)
     device = select_accelerator(settings.accelerator)
@@ -153,7 +158,7 @@ def cache_directory(settings: Settings) -> pathlib.Path:
     return pathlib.Path(base) / "lsh_jax"
 
 
-def _run_directory(settings: Settings) -> pathlib.Path:
+def run_directory(settings: Settings) -> pathlib.Path:
     """--out, or one that tells when and what; to resume, the newest of the preset and seed.
 
     Raises:
@@ -163,7 +168,9 @@ def _run_directory(settings: Settings) -> pathlib.Path:
         return pathlib.Path(settings.out)
     suffix = f"{settings.preset}-{settings.seed}"
     if not settings.resume:
-        return _RUNS / f"{time.strftime('%Y%m%d-%H%M%S')}-{suffix}"
+        name = f"{time.strftime('%Y%m%d-%H%M%S')}-{suffix}"
+        names = itertools.chain([name], (f"{name}.{count}" for count in itertools.count(2)))
+        return next(_RUNS / own for own in names if not (_RUNS / own).exists())
     runs = [path for path in _RUNS.glob(f"*-{suffix}") if re.match(r"\d{8}-\d{6}-", path.name)]
     if not runs:
         raise ConfigError(

@@ -2,6 +2,7 @@
 
 import dataclasses
 import math
+import numbers
 from collections.abc import Collection, Mapping
 from typing import Any, Literal, Self
 
@@ -40,6 +41,20 @@ def choices(alias: Any) -> tuple[str, ...]:
     return tuple(alias.__args__)
 
 
+def check_numbers(config: Any, prefix: str = "") -> None:
+    """Raises a `ConfigError` unless the int and float fields of a dataclass hold such numbers."""
+    kinds = {
+        int: (numbers.Integral, "be a whole number"),
+        float: (numbers.Real, "be a number"),
+    }
+    for field in dataclasses.fields(config):
+        if field.type in kinds:
+            kind, condition = kinds[field.type]
+            value = getattr(config, field.name)
+            valid = isinstance(value, kind) and not isinstance(value, bool)
+            check(valid, prefix + field.name, condition, value)
+
+
 class _Config:
     """To and from plain JSON values, for every dataclass below."""
 
@@ -54,6 +69,7 @@ class _Config:
         Raises:
           ConfigError: for a key that the config does not have, or a value it refuses.
         """
+        check(isinstance(values, Mapping), cls.__name__, "be a JSON object", values)
         fields = {field.name: field for field in dataclasses.fields(cls)}  # type: ignore[arg-type]
         for name in values:
             check_choice(cls.__name__ + " field", name, tuple(fields))
@@ -90,6 +106,7 @@ class ModelConfig(_Config):
 
     def __post_init__(self) -> None:
         """Checks every field."""
+        check_numbers(self)
         check_choice("cell", self.cell, choices(Cell))
         check(self.vocab_size >= 2, "vocab_size", "be at least 2", self.vocab_size)
         for name in ("embed_size", "hidden_size", "num_layers"):
@@ -118,6 +135,7 @@ class SparsityConfig(_Config):
 
     def __post_init__(self) -> None:
         """Checks every field."""
+        check_numbers(self)
         check(0 <= self.sparsity < 1, "sparsity", "lie in [0, 1)", self.sparsity)
         check_choice("init", self.init, choices(SparseInit))
         check_choice("death", self.death, choices(Death))
@@ -156,6 +174,7 @@ class TrainConfig(_Config):
 
     def __post_init__(self) -> None:
         """Checks every field."""
+        check_numbers(self)
         rate = self.learning_rate
         check(0 < rate < math.inf, "learning_rate", "be above 0 and finite", rate)
         check(self.clip > 0, "clip", "be above 0", self.clip)
@@ -190,6 +209,7 @@ class SpectrumConfig(_Config):
 
     def __post_init__(self) -> None:
         """Checks every field."""
+        check_numbers(self, "spectrum.")
         check_choice("spectrum.state", self.state, choices(SpectrumState))
         check(0 < self.share <= 1, "spectrum.share", "lie in (0, 1]", self.share)
         for name, least in (("length", 1), ("burn_in", 0), ("batch", 1)):
@@ -212,6 +232,7 @@ class SpaceConfig(_Config):
         """Checks that every control has a choice, named once and valid."""
         for field in dataclasses.fields(self):
             values = getattr(self, field.name)
+            check(isinstance(values, tuple), f"space.{field.name}", "be a tuple", values)
             check(len(values) > 0, f"space.{field.name}", "name at least one choice", values)
             distinct = len(set(values)) == len(values)
             check(distinct, f"space.{field.name}", "name each choice once", values)
@@ -247,7 +268,8 @@ class SearchConfig(_Config):
     space: SpaceConfig = dataclasses.field(default_factory=SpaceConfig)
 
     def __post_init__(self) -> None:
-        """Checks every field and that the rounds fit below `final_epochs`."""
+        """Checks every field, and that candidates differ by the time of their first score."""
+        check_numbers(self)
         check_choice("metric", self.metric, choices(Metric))
         check_choice("algo", self.algo, choices(Algorithm))
         check_choice("reference", self.reference, choices(Reference))
@@ -261,8 +283,9 @@ class SearchConfig(_Config):
 
     def _check_first_score(self) -> None:
         """A candidate is first scored after an update of its topology: until then all are alike."""
-        slowest = max(self.space.update_every)
-        if self.e0 <= slowest < math.inf:
+        updating = [every for every in self.space.update_every if every < math.inf]
+        slowest = max(updating, default=0.0)
+        if self.e0 <= slowest:
             raise ConfigError(
                 f"`e0` must exceed `space.update_every`, got e0={self.e0} and update_every="
                 f"{slowest:g}: before a topology update has taken effect all candidates of one "

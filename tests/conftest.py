@@ -3,6 +3,13 @@
 import os
 import pathlib
 
+# Tests compile much and compute little; several QR threads on a busy machine wait for each other.
+os.environ.setdefault(
+    "XLA_FLAGS",
+    "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true",
+)
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+
 import jax
 import pytest
 

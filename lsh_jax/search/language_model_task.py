@@ -4,7 +4,6 @@ import functools
 import hashlib
 import importlib.metadata
 import json
-import math
 import os
 import pathlib
 from collections.abc import Callable
@@ -18,6 +17,7 @@ from lsh_jax.checkpoint import save_model
 from lsh_jax.config import ConfigError, ModelConfig, SpectrumConfig, TrainConfig
 from lsh_jax.data import Corpus
 from lsh_jax.data.batching import Windows, columns, evaluation_windows, unigram_nll, windows
+from lsh_jax.distance import num_leading
 from lsh_jax.language_models import LanguageModel, make_language_model
 from lsh_jax.lyapunov import rnn_lyapunov_spectrum
 from lsh_jax.search.task import Split, Task, TrainInfo, segments_between_updates
@@ -189,13 +189,13 @@ def _compile(
         return init_train_state(model, updater, batch_size, init_key, topology_key, controls)
 
     def spectrum(params: Params, tokens: jax.Array) -> tuple[jax.Array, jax.Array]:
-        factor = 2 if spectrum_config.state == "full" else 1
+        size = model.config.hidden_size * (2 if spectrum_config.state == "full" else 1)
         result = rnn_lyapunov_spectrum(
             model,
             params,
             tokens,
             state=spectrum_config.state,
-            num_exponents=math.ceil(spectrum_config.share * factor * model.config.hidden_size),
+            num_exponents=num_leading(spectrum_config.share, size),
             burn_in=spectrum_config.burn_in,
         )
         return result.exponents, result.std_error

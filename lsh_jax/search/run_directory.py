@@ -103,7 +103,7 @@ def locked(directory: pathlib.Path, *, wait: bool = False) -> Iterator[None]:
 
 
 def check_vacant(run: pathlib.Path, *, resume: bool) -> None:
-    """Refuses to write over files, or to continue what is not a run.
+    """Refuses to write over files, or to continue what is no run.
 
     Raises:
       ConfigError: when the directory holds files and `resume` is false, or holds no run and it is
@@ -115,8 +115,8 @@ def check_vacant(run: pathlib.Path, *, resume: bool) -> None:
             f"`out` must be a new or empty directory, got {str(run)!r}, which holds files: "
             "take another, or continue a run with --resume."
         )
-    if occupied and not (run / "config.json").is_file():
-        raise ConfigError(f"`out` must hold a run to resume, got {str(run)!r} without config.json.")
+    if resume and not (run / "config.json").is_file():
+        raise ConfigError(f"`out` must hold a run to resume, got {str(run)!r}, which holds none.")
 
 
 def record_settings(run: pathlib.Path, settings: Mapping[str, Any], *, resume: bool) -> None:

@@ -1,0 +1,21 @@
+# `make demo` and `make test` each build .venv from nothing, once, and then run.
+PYTHON ?= python3
+VENV := .venv/bin
+
+.PHONY: demo test lint
+
+demo: .venv/installed
+	$(VENV)/python experiments/hypersearch.py
+
+test: .venv/installed
+	$(VENV)/python -m pytest -n auto -m "not slow and not aot"
+
+lint: .venv/installed
+	$(VENV)/ruff check .
+	$(VENV)/ruff format --check .
+	$(VENV)/mypy
+
+.venv/installed: pyproject.toml constraints.txt
+	$(PYTHON) -m venv .venv
+	$(VENV)/python -m pip install -q -c constraints.txt -e ".[demo,test]"
+	touch $@

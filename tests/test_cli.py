@@ -1,0 +1,334 @@
+"""The command as a user runs it: in a process of its own, on real text and on text made here."""
+
+import json
+import os
+import pathlib
+import re
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+
+from lsh_jax.cli import main, parse
+from lsh_jax.presets import PRESETS
+
+ROOT = pathlib.Path(__file__).resolve().parents[1]
+SCRIPT = ROOT / "experiments" / "hypersearch.py"
+
+TINY = (
+    "--model.hidden-size=8 --model.embed-size=8 --model.vocab-size=60 --model.num-layers=1 "
+    "--train.batch-size=4 --train.bptt=8 --train.segments-per-epoch=2 --train.eval-batch-size=4 "
+    "--spectrum.length=20 --spectrum.burn-in=5 --spectrum.batch=2 --final-epochs=4 --e0=2 "
+    "--space.update-every=0.5"
+).split()
+
+
+@pytest.fixture(scope="session")
+def text_folder(tmp_path_factory):
+    """Sentences of a small Markov chain over 40 words, which a network can learn a little of."""
+    folder = tmp_path_factory.mktemp("corpus") / "some text"
+    folder.mkdir()
+    rng = np.random.default_rng(0)
+    words = [f"w{index}" for index in range(40)]
+    for name, lines in (("train", 250), ("valid", 40), ("test", 40)):
+        text = []
+        for _ in range(lines):
+            state = int(rng.integers(40))
+            sentence = []
+            for _ in range(8):
+                sentence.append(words[state])
+                state = (3 * state + int(rng.integers(4))) % 40
+            text.append(" ".join(sentence))
+        (folder / f"{name}.txt").write_text("\n".join(text) + "\n")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def cache(tmp_path_factory):
+    return tmp_path_factory.mktemp("cache")
+
+
+def command(*arguments, cache=None, **options):
+    flags = [f"--cache-dir={cache}"] if cache else []
+    return subprocess.run(
+        [sys.executable, str(SCRIPT), *flags, *map(str, arguments)],
+        capture_output=True,
+        text=True,
+        timeout=300,
+        env={**os.environ, "COLUMNS": "120"},
+        **options,
+    )
+
+
+def ledger(run):
+    rows = [json.loads(line) for line in (run / "trials.jsonl").read_text().splitlines()]
+    return [{**row, "wall_s": None} for row in rows]
+
+
+@pytest.fixture(scope="session")
+def small_run(text_folder, cache, tmp_path_factory):
+    """A search of 4 candidates with the compile cache still empty."""
+    run = tmp_path_factory.mktemp("small") / "run"
+    done = command(
+        "--data=text",
+        f"--data-dir={text_folder}",
+        *TINY,
+        "--max-evals=4",
+        f"--out={run}",
+        cache=cache,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    return run, done
+
+
+def test_a_search_on_a_folder_of_text_ends_with_a_report_and_a_model(small_run):
+    run, done = small_run
+    assert "Device: " in done.stdout
+    assert re.search(r"Epochs: 12 of candidates and 4 of the dense network", done.stdout)
+    for name in ("report.html", "report.md", "result.json", "spectra.npz", "config.json"):
+        assert (run / name).stat().st_size > 0
+    assert done.stderr == ""
+
+
+def test_the_winner_can_be_loaded_and_has_the_sparsity_asked_for(small_run):
+    from lsh_jax import load_model
+
+    run, _ = small_run
+    result = json.loads((run / "result.json").read_text())
+    saved = load_model(run)
+    live = sum(
+        int(mask.sum())
+        for mask in (
+            saved.masks["embedding"]["table"],
+            saved.masks["layers_0"]["W"],
+            saved.masks["layers_0"]["U"],
+            saved.masks["decoder"]["W"],
+        )
+    )
+    prunable = 60 * 8 + 2 * 8 * 32 + 8 * 60
+    assert live == result["best"]["nonzeros"] == round(0.33 * prunable)
+    assert "w0" in saved.vocabulary
+
+
+def test_the_same_command_twice_gives_the_same_ledger(small_run, text_folder, cache, tmp_path):
+    again = command(
+        "--data=text",
+        f"--data-dir={text_folder}",
+        *TINY,
+        "--max-evals=4",
+        f"--out={tmp_path / 'run'}",
+        cache=cache,
+    )
+    assert again.returncode == 0, again.stderr
+    assert ledger(tmp_path / "run") == ledger(small_run[0])
+
+
+@pytest.mark.slow
+def test_twelve_candidates_compile_no_more_programs_than_four(small_run, text_folder, tmp_path):
+    """Each with an empty cache of its own and in a process of its own."""
+    more = command(
+        "--data=text",
+        f"--data-dir={text_folder}",
+        *TINY,
+        "--max-evals=12",
+        "--final-epochs=6",
+        f"--out={tmp_path / 'run'}",
+        cache=tmp_path / "cache",
+    )
+    assert more.returncode == 0, more.stderr
+    counts = [
+        json.loads((run / "result.json").read_text())["compilations"]
+        for run in (small_run[0], tmp_path / "run")
+    ]
+    assert counts[1] <= counts[0]
+
+
+def test_an_interrupted_command_resumes_to_the_same_ledger(small_run, text_folder, cache, tmp_path):
+    arguments = [
+        f"--cache-dir={cache}",
+        "--data=text",
+        f"--data-dir={text_folder}",
+        *TINY,
+        "--max-evals=4",
+        f"--out={tmp_path / 'run'}",
+    ]
+    with subprocess.Popen(
+        [sys.executable, str(SCRIPT), *arguments],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as process:
+        for line in process.stdout:
+            if "candidate 1, epoch 1" in line:
+                process.send_signal(signal.SIGINT)
+                break
+        _, message = process.communicate(timeout=120)
+    assert process.returncode == 130
+    assert "--resume" in message
+    assert "Traceback" not in message
+    resumed = command(*arguments, "--resume")
+    assert resumed.returncode == 0, resumed.stderr
+    assert ledger(tmp_path / "run") == ledger(small_run[0])
+
+
+def test_a_run_is_never_written_over(small_run, text_folder, cache):
+    run, _ = small_run
+    before = {path: path.stat().st_mtime_ns for path in run.rglob("*")}
+    refused = command("--data=text", f"--data-dir={text_folder}", *TINY, f"--out={run}")
+    assert refused.returncode == 2
+    assert "--resume" in refused.stderr
+    assert {path: path.stat().st_mtime_ns for path in run.rglob("*")} == before
+
+
+def test_resuming_with_another_seed_is_refused(small_run, text_folder, cache):
+    refused = command(
+        "--data=text",
+        f"--data-dir={text_folder}",
+        *TINY,
+        "--max-evals=4",
+        "--seed=1",
+        f"--out={small_run[0]}",
+        "--resume",
+        cache=cache,
+    )
+    assert refused.returncode == 2
+    assert "search.seed was 0 and is 1" in refused.stderr
+
+
+@pytest.mark.slow
+def test_an_earlier_run_and_its_model_serve_as_dense_references(
+    small_run, text_folder, cache, tmp_path
+):
+    run, _ = small_run
+    base = ["--data=text", f"--data-dir={text_folder}", *TINY, "--max-evals=4"]
+    by_run = command(*base, f"--dense={run}", f"--out={tmp_path / 'a'}", cache=cache)
+    assert by_run.returncode == 0, by_run.stderr
+    assert ledger(tmp_path / "a") == ledger(run)
+    by_model = command(*base, f"--dense={run / 'model'}", f"--out={tmp_path / 'b'}", cache=cache)
+    assert by_model.returncode == 0, by_model.stderr
+    result = json.loads((tmp_path / "b" / "result.json").read_text())
+    assert result["dense"]["epochs"] == 0
+
+
+@pytest.mark.slow
+def test_penn_treebank_is_searched(penn_treebank, cache, tmp_path):
+    small = (
+        "--model.hidden-size=16 --model.embed-size=16 --model.vocab-size=500 "
+        "--train.max-train-tokens=10000 --train.max-eval-tokens=4000 --train.learning-rate=10 "
+        "--train.bptt=10 --train.batch-size=10 --space.update-every=0.5"
+    ).split()
+    done = command(
+        "--data=ptb",
+        f"--data-dir={penn_treebank}",
+        "--max-evals=6",
+        "--e0=2",
+        "--ei=1",
+        "--final-epochs=6",
+        *small,
+        f"--out={tmp_path / 'run'}",
+        cache=cache,
+    )
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "run" / "report.html").is_file()
+
+
+def test_a_dry_run_prints_the_plan_and_writes_no_run(text_folder, cache, tmp_path):
+    done = command(
+        "--data=text",
+        f"--data-dir={text_folder}",
+        *TINY,
+        "--max-evals=4",
+        "--dry-run",
+        f"--out={tmp_path / 'run'}",
+        cache=cache,
+    )
+    assert done.returncode == 0, done.stderr
+    for word in ("Weights: 1,472 prunable", "Rounds: 4 to epoch 2", "Epochs: ", "Disk: ", "Time: "):
+        assert word in done.stdout
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (["--sparsity=1.2"], "`sparsity` must lie in (0, 1), got 1.2"),
+        (["--sparsity=nan"], "`sparsity` must lie in (0, 1), got nan"),
+        (["--e0=0"], "`e0` must be at least 1, got 0"),
+        (["--e0=1"], "`e0` must exceed `space.update_every`"),
+        (["--max-evals=0"], "`max_evals` must be at least 1, got 0"),
+        (["--metric=guess"], "invalid choice 'guess'"),
+        (["--preset=huge"], "invalid choice 'huge'"),
+        (["--space.death=magnitude,decay"], "invalid choice 'decay'"),
+        (["--no-such-flag=1"], "Unrecognized options: --no-such-flag"),
+        (["--sparsity=much"], "--sparsity"),
+        (["--model.hidden-size=0"], "`hidden_size` must be at least 1, got 0"),
+        (["--final-epochs=3"], "`final_epochs` must be at least"),
+        (["--data=ptb"], "data_dir"),
+        (["--data=text", "--data-dir=no/such/folder"], "no/such/folder"),
+        (["--resume", "--out=no/such/run"], "no/such/run"),
+        (["--dense=no/such/run"], "`dense` must be a run directory or a saved model"),
+        (["--accelerator=gpu"], "--accelerator=cpu"),
+    ],
+)
+def test_bad_input_gets_one_clear_message_and_status_2(flags, message, tmp_path, cache):
+    if flags == ["--accelerator=gpu"] and _has_gpu():
+        pytest.skip("this machine has a GPU")
+    arguments = ["--space.update-every=1", f"--out={tmp_path / 'run'}", *flags]
+    refused = command(*arguments, cache=cache, cwd=tmp_path)
+    assert refused.returncode == 2, refused.stdout + refused.stderr
+    folded = " ".join(refused.stderr.replace("│", " ").split())
+    assert message in folded
+    assert "Traceback" not in refused.stderr
+    assert not list(tmp_path.iterdir())
+
+
+def _has_gpu():
+    import jax
+
+    return any(device.platform == "gpu" for device in jax.devices())
+
+
+@pytest.mark.parametrize("content", [b"", b"caf\xe9 au lait\n"])
+def test_a_damaged_corpus_is_refused_by_name(content, text_folder, tmp_path, cache, capsys):
+    for path in text_folder.iterdir():
+        (tmp_path / path.name).write_bytes(path.read_bytes())
+    (tmp_path / "valid.txt").write_bytes(content)
+    out = tmp_path / "run"
+    status = main(
+        ["--data=text", f"--data-dir={tmp_path}", *TINY, f"--out={out}", f"--cache-dir={cache}"]
+    )
+    assert status == 2
+    assert "valid.txt" in capsys.readouterr().err
+    assert not out.exists()
+
+
+def test_no_flag_at_all_is_the_quick_preset():
+    assert parse([]) == PRESETS["quick"]
+
+
+def test_flags_override_the_preset_wherever_it_stands():
+    settings = parse(["--e0=5", "--preset=paper-lstm", "--space.death=set,threshold", "--seed=3"])
+    assert settings.model == PRESETS["paper-lstm"].model
+    assert (settings.e0, settings.seed) == (5, 3)
+    assert settings.space.death == ("set", "threshold")
+    assert settings.space.growth == ("random",)
+
+
+def test_every_preset_is_a_search_that_ends():
+    from lsh_jax.search.successive_halving import plan
+
+    for settings in PRESETS.values():
+        assert plan(settings.search())[-1].num_entering == settings.finalists
+
+
+def test_runs_started_in_one_second_do_not_share_a_directory(tmp_path, monkeypatch):
+    from lsh_jax.cli import run_directory
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(time, "strftime", lambda *_: "20260101-000000")
+    first = run_directory(parse([]))
+    first.mkdir(parents=True)
+    assert run_directory(parse([])) != first
