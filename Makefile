@@ -8,7 +8,7 @@ demo: .venv/installed
 	$(VENV)/python experiments/hypersearch.py
 
 test: .venv/installed
-	$(VENV)/python -m pytest -n auto -m "not slow and not aot"
+	$(VENV)/python -m pytest -n auto --dist loadfile -m "not slow and not aot"
 
 lint: .venv/installed
 	$(VENV)/ruff check .

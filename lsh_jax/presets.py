@@ -93,7 +93,7 @@ PRESETS: dict[Preset, Settings] = {
             learning_rate=10.0,
             batch_size=5,
             bptt=10,
-            max_train_tokens=50_000,
+            max_train_tokens=40_000,
             max_eval_tokens=15_000,
         ),
         space=SpaceConfig(update_every=(0.5,)),

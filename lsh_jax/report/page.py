@@ -220,7 +220,8 @@ nav + main > section:first-child h2 { margin-top: 1.5rem; }
 .facts div { padding: .7rem .9rem; background: var(--card); border: 1px solid var(--line);
   border-radius: .5rem; }
 dt { font-size: .82rem; color: var(--soft); }
-dd { margin: 0; font-size: 1.2rem; font-weight: 600; font-variant-numeric: tabular-nums; }
+dd { margin: 0; font-size: 1.2rem; font-weight: 600; font-variant-numeric: tabular-nums;
+  overflow-wrap: anywhere; }
 .scroll { overflow-x: auto; margin: 1rem 0; border: 1px solid var(--line); border-radius: .5rem;
   background: var(--card); width: fit-content; max-width: 100%; }
 table { border-collapse: collapse; font-size: .88rem; font-variant-numeric: tabular-nums; }

@@ -1,0 +1,134 @@
+import io
+import math
+
+import pytest
+
+from lsh_jax.progress import describe, duration, progress, time_left
+from lsh_jax.search.ledger import Record
+
+
+def record(**values):
+    defaults = {
+        "trial": 3,
+        "epoch": 2,
+        "round": 0,
+        "controls": {},
+        "seed": 1,
+        "val_nll": 5.0,
+        "val_perplexity": 148.413,
+        "wall_s": 12.34,
+    }
+    return Record(**(defaults | values))
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [
+        (0.0, "0 s"),
+        (0.4, "0 s"),
+        (89.4, "89 s"),
+        (90.0, "2 min"),
+        (150.0, "2 min"),  # rounds half to even
+        (5399.0, "90 min"),
+        (5400.0, "1.5 h"),
+        (86400.0, "24.0 h"),
+        (172800.0, "2.0 days"),
+        (math.inf, "inf s"),
+        (math.nan, "nan s"),
+    ],
+)
+def test_a_duration_is_said_in_the_unit_a_person_would_take(seconds, text):
+    assert duration(seconds) == text
+
+
+def test_the_time_left_is_the_median_epoch_times_the_epochs_left():
+    # The first epoch compiled for 100 s: the median of 100, 4, 6 is 6; 6 * 10 = 60.
+    assert time_left([100.0, 4.0, 6.0], 10) == "about 60 s left"
+    assert time_left([], 10) == "about 0 s left"
+    assert time_left([5.0], 0) == "nothing left but the report"
+    assert time_left([5.0], -1) == "nothing left but the report"
+
+
+def test_an_epoch_of_a_candidate_is_described_with_its_distance_and_the_baseline():
+    text = describe(record(ls_distance=0.1234, ls_std_error=0.0456), 200.4)
+    assert text == (
+        "candidate 3, epoch 2: validation perplexity 148.4 (unigram 200), "
+        "LS distance 0.123 ± 0.046, 12.3 s"
+    )
+
+
+def test_an_epoch_of_the_dense_network_is_described_without_what_it_has_not():
+    text = describe(record(trial="dense", round=None), None)
+    assert text == "dense, epoch 2: validation perplexity 148.4, 12.3 s"
+
+
+def test_a_failed_epoch_tells_its_reason():
+    failed = record(
+        status="failed", reason="the training nll is nan", val_nll=None, val_perplexity=None
+    )
+    assert describe(failed, 200.0) == "candidate 3, epoch 2: failed, the training nll is nan"
+
+
+def test_a_repeated_configuration_is_said_to_be_one():
+    text = describe(record(duplicate_of=1), 200.0)
+    assert text == "candidate 3, epoch 2: the configuration of candidate 1 again, not trained"
+
+
+def lines_of(*events, total=6, unigram=None):
+    stream = io.StringIO()
+    with progress(total, 4, unigram, stream) as listener:
+        for kind, values in events:
+            listener(kind, values)
+    return stream.getvalue().splitlines()
+
+
+def test_off_a_terminal_each_event_of_note_is_one_plain_line():
+    lines = lines_of(
+        ("done", {"epochs": 1}),
+        ("notice", {"text": "the space has [4] configurations"}),
+        ("segment", {"trial": 3, "epoch": 2, "done": 1}),
+        ("record", {"record": record(wall_s=10.0)}),
+        ("record", {"record": record(trial=4, duplicate_of=3)}),
+        ("record", {"record": record(trial=5, status="failed", reason="[red]no[/red]")}),
+        ("round", {"round": 0, "epochs": 2, "entered": [3, 4, 5], "survivors": [4, 3]}),
+        unigram=200.0,
+    )
+    assert lines == [
+        "Note: the space has [4] configurations.",
+        # One epoch was done before; this one makes two of six, and four take 10 s each.
+        "[2/6] candidate 3, epoch 2: validation perplexity 148.4 (unigram 200), 10.0 s; "
+        "about 40 s left",
+        "[2/6] candidate 4, epoch 2: the configuration of candidate 3 again, not trained; "
+        "about 40 s left",
+        # The median of 10 and 12.34 is 11.17; three are left.
+        "[3/6] candidate 5, epoch 2: failed, [red]no[/red]; about 34 s left",
+        "Round 0: 3 candidates after epoch 2; going on: 4, 3.",
+    ]
+
+
+def test_a_long_line_is_not_broken_and_has_no_colour():
+    text = "x" * 300
+    assert lines_of(("notice", {"text": text})) == [f"Note: {text}."]
+
+
+def test_segments_alone_print_nothing_off_a_terminal():
+    assert lines_of(("segment", {"trial": "dense", "epoch": 1, "done": 1})) == []
+
+
+def test_the_last_epoch_leaves_nothing_but_the_report():
+    lines = lines_of(("done", {"epochs": 5}), ("record", {"record": record()}))
+    assert len(lines) == 1
+    assert lines[0].startswith("[6/6] ")
+    assert lines[0].endswith("; nothing left but the report")
+
+
+def test_on_a_terminal_the_lines_stand_above_the_bars():
+    class Terminal(io.StringIO):
+        def isatty(self):
+            return True
+
+    stream = Terminal()
+    with progress(6, 4, None, stream) as listener:
+        listener("segment", {"trial": 3, "epoch": 2, "done": 1})
+        listener("record", {"record": record()})
+    assert "candidate 3, epoch 2: validation perplexity 148.4" in stream.getvalue()
