@@ -84,7 +84,7 @@ def describe(record: Record, unigram_perplexity: float | None) -> str:
         return f"{name}: failed, {record.reason}"
     if record.duplicate_of is not None:
         return f"{name}: the configuration of candidate {record.duplicate_of} again, not trained"
-    text = f"{name}: validation perplexity {record.val_perplexity:.1f}"
+    text = f"{name}: validation perplexity {_perplexity(record)}"
     if unigram_perplexity is not None:
         text += f" (unigram {unigram_perplexity:.0f})"
     if record.ls_distance is not None:
@@ -111,6 +111,10 @@ def duration(seconds: float) -> str:
     if seconds < 48 * 3600:
         return f"{seconds / 3600:.1f} h"
     return f"{seconds / 86400:.1f} days"
+
+
+def _perplexity(record: Record) -> str:
+    return "beyond numbers" if record.val_perplexity is None else f"{record.val_perplexity:.1f}"
 
 
 def _name(trial: int | str) -> str:

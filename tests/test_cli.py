@@ -180,28 +180,25 @@ def test_an_interrupted_command_resumes_to_the_same_ledger(small_run, text_folde
     assert ledger(tmp_path / "run") == ledger(small_run[0])
 
 
-def test_a_run_is_never_written_over(small_run, text_folder, cache):
+def test_a_run_is_never_written_over(small_run, text_folder, capsys):
     run, _ = small_run
     before = {path: path.stat().st_mtime_ns for path in run.rglob("*")}
-    refused = command("--data=text", f"--data-dir={text_folder}", *TINY, f"--out={run}")
-    assert refused.returncode == 2
-    assert "--resume" in refused.stderr
+    assert main(["--data=text", f"--data-dir={text_folder}", *TINY, f"--out={run}"]) == 2
+    assert "--resume" in capsys.readouterr().err
     assert {path: path.stat().st_mtime_ns for path in run.rglob("*")} == before
 
 
-def test_resuming_with_another_seed_is_refused(small_run, text_folder, cache):
-    refused = command(
-        "--data=text",
-        f"--data-dir={text_folder}",
-        *TINY,
-        "--max-evals=4",
-        "--seed=1",
-        f"--out={small_run[0]}",
-        "--resume",
-        cache=cache,
+def test_resuming_with_another_seed_is_refused(
+    small_run, text_folder, cache, capsys, no_compile_cache
+):
+    status = main(
+        [
+            *("--data=text", f"--data-dir={text_folder}", *TINY, "--max-evals=4", "--seed=1"),
+            *(f"--out={small_run[0]}", "--resume", f"--cache-dir={cache}"),
+        ]
     )
-    assert refused.returncode == 2
-    assert "search.seed was 0 and is 1" in refused.stderr
+    assert status == 2
+    assert "search.seed was 0 and is 1" in capsys.readouterr().err
 
 
 @pytest.mark.slow

@@ -87,10 +87,10 @@ def search_config():
 
     def make(**changes):
         small = {
-            "max_evals": 6,
+            "max_evals": 5,
             "e0": 2,
             "ei": 1,
-            "final_epochs": 5,
+            "final_epochs": 4,
             "space": SpaceConfig(init=("uniform",), growth=("random",), redistribution=("none",)),
         }
         return SearchConfig(**(small | changes))
