@@ -145,8 +145,8 @@ def save_model(
 
     `weights.safetensors` holds "<leaf>/values", the live values in C order, and "<leaf>/mask",
     `numpy.packbits` of the mask in little-endian bit order, for every leaf with a pruned weight;
-    a dense leaf is kept whole as "<leaf>". `model.json` holds the sizes, `vocabulary.json` the
-    words by id.
+    a dense leaf is kept whole as "<leaf>". `vocabulary.json` holds the words by id, `model.json`
+    the sizes and the checksums of the other two.
 
     Args:
       path: directory to write; made if missing.
@@ -179,7 +179,13 @@ def save_model(
             tensors[f"{name}/mask"] = np.packbits(mask.ravel(), bitorder="little")
     safetensors.numpy.save_file(tensors, path / "weights.safetensors")
     write_json(path / "vocabulary.json", list(vocabulary))
-    write_json(path / "model.json", {"format": _FORMAT, "config": model.config.to_json()})
+    header = {"format": _FORMAT, "config": model.config.to_json(), "sha256": _model_hashes(path)}
+    write_json(path / "model.json", header)
+
+
+def _model_hashes(path: pathlib.Path) -> dict[str, str]:
+    names = ("weights.safetensors", "vocabulary.json")
+    return {name: hashlib.sha256((path / name).read_bytes()).hexdigest() for name in names}
 
 
 def load_model(path: pathlib.Path | str) -> SavedModel:
@@ -211,6 +217,8 @@ def load_model(path: pathlib.Path | str) -> SavedModel:
             raise ValueError("vocabulary.json must hold words")
         shapes = jax.eval_shape(model.init, jax.random.key(0))
         params, masks = _unpack(shapes, _load_tensors(path / "weights.safetensors"))
+        if header.get("sha256") != _model_hashes(path):
+            raise ValueError("its files differ from what was saved: their checksums are others")
     except (OSError, ValueError, TypeError, OverflowError) as error:
         reason = str(error).rstrip(".")
         raise ConfigError(f"The model at {str(path)!r} cannot be read: {reason}.") from error

@@ -1,9 +1,14 @@
 """The command `python experiments/hypersearch.py`: settings in, run directory and report out."""
 
+import os
+
+# The many small QR factorizations of a spectrum: OpenBLAS's threads and XLA's wait for each other,
+# which on a busy machine costs a factor of 2 to 10 (benchmarks/README.md). Read when NumPy loads.
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+
 import dataclasses
 import itertools
 import math
-import os
 import pathlib
 import re
 import sys

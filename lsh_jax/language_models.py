@@ -65,7 +65,7 @@ def make_language_model(config: ModelConfig) -> LanguageModel:
     ) -> tuple[Array, Carry]:
         return _apply(config, params, tokens, carry, key, dropout)
 
-    return LanguageModel(config, init, init_carry, apply)
+    return LanguageModel(config, jax.jit(init), init_carry, apply)
 
 
 def layer_names(config: ModelConfig) -> tuple[str, ...]:

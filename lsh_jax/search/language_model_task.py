@@ -83,6 +83,7 @@ def make_language_model_task(
         "data": _corpus_hash(corpus),
         "spectrum": spectrum_config.to_json(),
         "cores": os.environ.get("NPROC") or str(len(os.sched_getaffinity(0))),
+        "blas_threads": os.environ.get("OPENBLAS_NUM_THREADS", "unset"),  # QR changes bits with it
         "backend": jax.default_backend(),
         "versions": {name: importlib.metadata.version(name) for name in _VERSIONS},
     }
