@@ -27,7 +27,7 @@ class TrainState(NamedTuple):
     sparsity: SparsityState
     carry: Carry  # the network's state after the last window
     num_segments: Array  # int32, segments trained so far
-    topology_key: Key  # of the candidate: masks and growth
+    topology_key: Key  # of the candidate: masks and growth; the updater folds the update in
 
 
 def init_train_state(
@@ -51,9 +51,8 @@ def init_train_state(
     Returns:
       The state before the first segment.
     """
-    mask_key, topology_key = jax.random.split(topology_key)
     params = model.init(init_key)
-    sparsity = updater.init(mask_key, params, controls)
+    sparsity = updater.init(topology_key, params, controls)
     return TrainState(
         params=apply_masks(params, sparsity.masks),
         opt_state=clipped_sgd(0.0, clip=1.0).init(params),
@@ -144,9 +143,8 @@ def update_topology(
     carry = _reset_carry(state, segments_per_epoch)
     grad = jax.grad(functools.partial(_loss, model), has_aux=True)
     gradients, _ = grad(state.params, carry, window, None, None)
-    key = jax.random.fold_in(state.topology_key, state.sparsity.num_updates)
     params, sparsity, info = updater.update(
-        key, state.sparsity, state.params, controls, gradients=gradients
+        state.topology_key, state.sparsity, state.params, controls, gradients=gradients
     )
     return state._replace(params=params, sparsity=sparsity), info
 

@@ -2,6 +2,7 @@ import functools
 import itertools
 
 import jax
+import jax.export
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -371,3 +372,17 @@ def test_the_dense_network_is_left_alone_by_an_update():
     new, info = update(state, controls(SparsityConfig(**dense)), first_window(1))
     assert bits(new.params) == bits(state.params)
     assert float(info.churn) == 0.0
+
+
+def test_training_update_and_evaluation_lower_for_cpu_gpu_and_tpu():
+    state, settings = start(), controls(SparsityConfig())
+    first = Windows(*(array[0] for array in segment(1)))
+    programs = {
+        "train": (train, (state, hyper(), segment(0), DROPOUT_KEY)),
+        "update": (update, (state, settings, first)),
+        "evaluate": (evaluate, (state.params, segment(0))),
+    }
+    for program, arguments in programs.values():
+        lowered = jax.export.export(program, platforms=["cpu", "cuda", "tpu"])(*arguments)
+        # What calls back to the host cannot run inside a program of another machine.
+        assert "callback" not in lowered.mlir_module()
