@@ -10,7 +10,7 @@ import contextlib
 import pathlib
 import tempfile
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, NamedTuple
 
 from lsh_jax.checkpoint import write_json
@@ -101,24 +101,17 @@ def hyperprune(
         if out is None:
             out = stack.enter_context(tempfile.TemporaryDirectory())
         run = pathlib.Path(out)
-        if config.dense_seeds > 1 and dense is not None:
-            raise ConfigError("`dense_seeds` must be 1 with a dense network of your own.")
-        plan(config, pool_size(config))  # refuses rounds that do not fit before anything is made
-        for every in config.space.update_every:
-            segments_between_updates(every, task.segments_per_epoch)
-        check_vacant(run, resume=resume)
+        _check(task, config, run, dense, resume=resume)
         stack.enter_context(locked(run))
-        counter = stack.enter_context(count_compilations())
         recorded = {"search": config.to_json(), "fingerprint": task.fingerprint()}
         record_settings(run, {**recorded, **(settings or {})}, resume=resume)
         ledger = Ledger(run / LEDGER)
         notify = on_event or (lambda kind, values: None)
+        counter = stack.enter_context(count_compilations())
         if dense is None:
             dense = _dense(task, config, run, ledger, cache_dir, notify)
         else:
             adopt(dense, run, ledger)
-        own = [record for record in ledger.records() if record.duplicate_of is None]
-        notify("done", {"epochs": len(own)})
         search = Search(
             task=task,
             config=config,
@@ -130,15 +123,41 @@ def hyperprune(
             on_event=notify,
             keep_all=keep_all_checkpoints,
         )
-        rounds, finalists = _halve(search, fill_pool(search))
-        best, state = _train_finalists(search, finalists, len(rounds))
-        result = summarise(task, config, ledger, dense, best, state, rounds)
-        result["compilations"] = counter()
-        result["wall_s"] = float(f"{time.perf_counter() - started:.1f}")
-        task.save(state, run / "model")
-        gather_spectra(run)
-        write_json(run / "result.json", result)
-        return SearchResult(result, ledger.records(), state, dense.state)
+        return _run(search, counter, started)
+
+
+def _check(
+    task: Task,
+    config: SearchConfig,
+    run: pathlib.Path,
+    dense: DenseReference | None,
+    *,
+    resume: bool,
+) -> None:
+    """Refuses what cannot work before anything is written."""
+    plan(config, pool_size(config))
+    if config.dense_seeds > 1 and dense is not None:
+        raise ConfigError(
+            f"`dense_seeds` must be 1 with a dense network of your own, got {config.dense_seeds}."
+        )
+    for every in config.space.update_every:
+        segments_between_updates(every, task.segments_per_epoch)
+    check_vacant(run, resume=resume)
+
+
+def _run(search: Search, count: Callable[[], int], started: float) -> SearchResult:
+    """The search from the dense reference on; `count` returns the programs compiled so far."""
+    own = [record for record in search.ledger.records() if record.duplicate_of is None]
+    search.on_event("done", {"epochs": len(own)})
+    rounds, finalists = _halve(search, fill_pool(search))
+    best, state = _train_finalists(search, finalists, len(rounds))
+    result = summarise(search.task, search.config, search.ledger, search.dense, best, state, rounds)
+    result["compilations"] = count()
+    result["wall_s"] = float(f"{time.perf_counter() - started:.1f}")
+    search.task.save(state, search.run / "model")
+    gather_spectra(search.run)
+    write_json(search.run / "result.json", result)
+    return SearchResult(result, search.ledger.records(), state, search.dense.state)
 
 
 def _dense(
