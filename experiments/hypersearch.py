@@ -9,9 +9,7 @@ report. `--help` lists every setting, `--dry-run` says what a search would cost;
 are in experiments/README.md.
 """
 
-import sys
-
-from lsh_jax.cli import main
+import runpy
 
 if __name__ == "__main__":
-    sys.exit(main())
+    runpy.run_module("lsh_jax")

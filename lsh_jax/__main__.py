@@ -3,9 +3,12 @@
 import sys
 
 from lsh_jax._version import __version__
-from lsh_jax.cli import main
 
 if sys.argv[1:] == ["--version"]:
     print(f"lsh_jax {__version__}")
     sys.exit(0)
+try:
+    from lsh_jax.cli import main  # takes seconds, in which Ctrl-C may come
+except KeyboardInterrupt:
+    sys.exit(130)
 sys.exit(main())

@@ -11,7 +11,8 @@ Accelerator = Literal["auto", "cpu", "gpu", "tpu"]
 
 _PLATFORMS = {"cpu": "cpu", "gpu": "cuda", "tpu": "tpu"}
 _REMEDY = {
-    "cpu": "",
+    "auto": "unset JAX_PLATFORMS",
+    "cpu": "unset JAX_PLATFORMS",
     "gpu": 'install "lsh-jax[cuda12]" or "lsh-jax[cuda13]" on a machine with an NVIDIA GPU',
     "tpu": 'install "lsh-jax[tpu]" on a machine with a TPU',
 }
@@ -32,13 +33,12 @@ def select_accelerator(accelerator: Accelerator) -> jax.Device:
     Raises:
       ConfigError: when the accelerator is not there.
     """
-    if accelerator == "auto":
-        return jax.devices()[0]
-    jax.config.update("jax_platforms", _PLATFORMS[accelerator])
+    if accelerator != "auto":
+        jax.config.update("jax_platforms", _PLATFORMS[accelerator])
     reason = ""
     try:
         device = jax.devices()[0]
-        if device.platform == accelerator:
+        if accelerator in ("auto", device.platform):
             return device
         reason = f"JAX offers {device.platform}"
     except (RuntimeError, AssertionError) as error:  # what the missing plugin happens to raise
@@ -51,7 +51,13 @@ def select_accelerator(accelerator: Accelerator) -> jax.Device:
 
 def use_compile_cache(directory: pathlib.Path) -> None:
     """Keeps compiled programs in `directory`, so that the next run starts faster."""
-    directory.mkdir(parents=True, exist_ok=True)
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ConfigError(
+            f"`cache_dir` must be a directory that can be made, got {str(directory.parent)!r} "
+            f"({error.strerror})."
+        ) from error
     jax.config.update("jax_compilation_cache_dir", str(directory))
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
     jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)

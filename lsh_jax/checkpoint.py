@@ -3,11 +3,14 @@
 Nothing here reads or writes executable formats: a directory from a stranger is safe to open.
 """
 
+import contextlib
 import hashlib
 import json
 import pathlib
 import shutil
-from collections.abc import Sequence
+import signal
+import threading
+from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -45,15 +48,19 @@ def save_checkpoint(path: pathlib.Path, state: PyTree) -> None:
       state: any pytree of JAX arrays, typed keys included.
 
     Raises:
-      OSError, ValueError: when the disk is full or not writable.
+      OSError: when the disk is full or not writable.
     """
     import orbax.checkpoint as ocp
 
     remove_checkpoint(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    with ocp.StandardCheckpointer() as checkpointer:
-        checkpointer.save(path.absolute(), state)
-        checkpointer.wait_until_finished()  # a full disk shows only here
+    try:
+        with _uninterrupted(), ocp.StandardCheckpointer() as checkpointer:
+            checkpointer.save(path.absolute(), state)
+            checkpointer.wait_until_finished()  # a full disk shows only here
+    except ValueError as error:  # as which Orbax reports a full disk
+        reason = str(error).split("\n")[0][:300]
+        raise OSError(f"The checkpoint at {path} could not be written: {reason}") from error
     write_json(_manifest(path), {"sha256": _checksums(path), "leaves": _leaf_kinds(state)})
 
 
@@ -86,9 +93,34 @@ def restore_checkpoint(path: pathlib.Path, template: PyTree) -> PyTree:
         raise CheckpointError(
             f"The checkpoint at {path} is of another state: its leaves, shapes or dtypes differ."
         )
-    with ocp.StandardCheckpointer() as checkpointer:
-        state = checkpointer.restore(path.absolute(), jax.eval_shape(lambda: template))
+    try:
+        with _uninterrupted(), ocp.StandardCheckpointer() as checkpointer:
+            state = checkpointer.restore(path.absolute(), jax.eval_shape(lambda: template))
+    except ValueError as error:
+        raise CheckpointError(f"The checkpoint at {path} cannot be read.") from error
     return jax.tree.map(_uncommitted, state)
+
+
+@contextlib.contextmanager
+def _uninterrupted() -> Iterator[None]:
+    """Puts Ctrl-C off to the end of the block: an interrupt would leave Orbax's threads at work."""
+    if threading.current_thread() is not threading.main_thread():  # only it receives signals
+        yield
+        return
+    received = False
+
+    def remember(number: int, frame: Any) -> None:
+        nonlocal received
+        del number, frame
+        received = True
+
+    before = signal.signal(signal.SIGINT, remember)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+    if received:
+        raise KeyboardInterrupt
 
 
 def _uncommitted(array: Any) -> jax.Array:
@@ -99,6 +131,11 @@ def _uncommitted(array: Any) -> jax.Array:
         data = jax.device_put(np.asarray(jax.random.key_data(array)))
         return jax.random.wrap_key_data(data, impl=jax.random.key_impl(array))
     return jax.device_put(np.asarray(array))
+
+
+def has_checkpoint(path: pathlib.Path) -> bool:
+    """Whether a checkpoint was written whole."""
+    return _manifest(path).is_file()
 
 
 def remove_checkpoint(path: pathlib.Path) -> None:
@@ -178,6 +215,7 @@ def save_model(
             tensors[f"{name}/values"] = leaf[mask]
             tensors[f"{name}/mask"] = np.packbits(mask.ravel(), bitorder="little")
     safetensors.numpy.save_file(tensors, path / "weights.safetensors")
+    (path / "weights.safetensors").chmod(0o644)  # it comes readable for its owner alone
     write_json(path / "vocabulary.json", list(vocabulary))
     header = {"format": _FORMAT, "config": model.config.to_json(), "sha256": _model_hashes(path)}
     write_json(path / "model.json", header)

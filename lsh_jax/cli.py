@@ -14,20 +14,29 @@ import re
 import sys
 import time
 from collections.abc import Sequence
+from typing import Any
 
 import jax
 
 from lsh_jax.accelerators import select_accelerator, use_compile_cache
-from lsh_jax.checkpoint import SavedModel, load_model
+from lsh_jax.checkpoint import CheckpointError, SavedModel, load_model
 from lsh_jax.config import ConfigError
 from lsh_jax.data import Corpus, load_corpus
-from lsh_jax.estimate import Estimate, estimate
+from lsh_jax.data.vocabulary import UNK
+from lsh_jax.estimate import (
+    describe_model,
+    describe_plan,
+    describe_rounds,
+    epochs_dense,
+    estimate,
+)
+from lsh_jax.machine import visible_cores
 from lsh_jax.presets import PRESETS, Settings, to_json
-from lsh_jax.progress import duration, progress
+from lsh_jax.progress import progress
 from lsh_jax.report import headline, write_report
 from lsh_jax.search.dense import DenseReference, SearchError, foreign_dense, load_dense
 from lsh_jax.search.hyperpruning import hyperprune
-from lsh_jax.search.language_model_task import make_language_model_task
+from lsh_jax.search.language_model_task import make_language_model_task, shorten
 from lsh_jax.search.ledger import LedgerError
 from lsh_jax.search.run_directory import LEDGER, check_vacant
 from lsh_jax.search.successive_halving import num_epochs, plan
@@ -48,21 +57,46 @@ def main(arguments: Sequence[str] | None = None) -> int:
     Returns:
       The exit status: 0 done, 1 failed, 2 bad input, 130 interrupted.
     """
-    settings = parse(sys.argv[1:] if arguments is None else arguments)
+    out = None
     try:
-        settings = dataclasses.replace(settings, out=str(run_directory(settings)))
-        return _search(settings)
+        settings = _expand_users(parse(sys.argv[1:] if arguments is None else arguments))
+        out = run_directory(settings)
+        return _search(dataclasses.replace(settings, out=str(out)))
     except ConfigError as error:
-        print(f"error: {error}", file=sys.stderr)
+        print(f"error: {_with_flags(str(error))}", file=sys.stderr)
         return _BAD_INPUT
-    except (SearchError, LedgerError, OSError) as error:
+    except (SearchError, LedgerError, CheckpointError, OSError) as error:
         print(f"failed: {error}", file=sys.stderr)
         return _FAILED
     except KeyboardInterrupt:
-        begun = (pathlib.Path(settings.out or "") / "config.json").is_file()
-        how = f"the same command with --resume --out={settings.out} goes on from here"
+        begun = out is not None and (out / "config.json").is_file()
+        how = f"the same command with --resume --out={out} goes on from here"
         print(f"\ninterrupted; {how if begun else 'nothing was begun'}", file=sys.stderr)
         return _INTERRUPTED
+
+
+def _expand_users(settings: Settings) -> Settings:
+    """Reads `~` in paths, which a shell leaves alone behind `--flag=`."""
+    paths = ("out", "cache_dir", "dense", "data_dir")
+    given = {name: getattr(settings, name) for name in paths if getattr(settings, name)}
+    expanded: dict[str, Any] = {
+        name: str(pathlib.Path(path).expanduser()) for name, path in given.items()
+    }
+    return dataclasses.replace(settings, **expanded)
+
+
+def _with_flags(message: str) -> str:
+    """Names settings in a message as the flags that the user typed."""
+    flags = {field.name: f"--{field.name}" for field in dataclasses.fields(Settings)}
+    for group in ("model", "train", "spectrum", "space"):
+        for field in dataclasses.fields(getattr(PRESETS["quick"], group)):
+            flags.setdefault(field.name, f"--{group}.{field.name}")
+            flags[f"{group}.{field.name}"] = f"--{group}.{field.name}"
+
+    def flag(match: re.Match[str]) -> str:
+        return flags.get(match[1], match[0]).replace("_", "-")
+
+    return re.sub(r"`([a-z0-9_.]+)`", flag, message)
 
 
 def parse(arguments: Sequence[str]) -> Settings:
@@ -106,37 +140,40 @@ def _split_sets(arguments: Sequence[str]) -> list[str]:
 
 
 def _search(settings: Settings) -> int:
-    config = settings.search()
-    rounds = plan(config)
+    plan(settings.search())  # refuses rounds that do not fit
     cache = cache_directory(settings)
     out = pathlib.Path(settings.out or run_directory(settings))
     if not settings.dry_run:
         check_vacant(out, resume=settings.resume)
     device = select_accelerator(settings.accelerator)
     use_compile_cache(cache / "compiled")
-    print(f"Device: {device.device_kind} ({device.platform}), {_num_cores()} cores")
+    print(f"Device: {_describe_device(device)}, {visible_cores()} cores")
     saved, settings = _foreign_model(settings)
-    config = settings.search()
     vocabulary = saved.vocabulary if saved else None
     corpus = load_corpus(
         settings.data, settings.data_dir, settings.model.vocab_size, vocabulary, cache_dir=cache
     )
     task = make_language_model_task(
-        corpus, settings.model, settings.train, settings.spectrum, config.seed
+        corpus, settings.model, settings.train, settings.spectrum, settings.seed
     )
-    unigram = None if task.baseline_nll is None else math.exp(task.baseline_nll)
-    print(_describe_data(settings, corpus, unigram))
+    statistics = _corpus_statistics(shorten(corpus, settings.train))
+    assert task.baseline_nll is not None
+    unigram = math.exp(task.baseline_nll["validation"])
+    print(
+        f"Data: {settings.data}, {statistics['train_tokens']:,} training tokens of "
+        f"{len(corpus.train):,}, {statistics['types']:,} types, unigram perplexity {unigram:.1f}"
+    )
+    print(describe_model(settings))
     if settings.dry_run:
         print(describe_plan(settings, estimate(settings, corpus)))
         return 0
-    for line in _describe_rounds(settings):
-        print(line)
+    print(describe_rounds(settings))
     print(f"Run directory: {out}")
-    total = num_epochs(config, rounds) + config.dense_seeds * config.final_epochs
+    total = num_epochs(settings.search(), plan(settings.search())) + epochs_dense(settings)
     with progress(total, task.segments_per_epoch, unigram) as listener:
         found = hyperprune(
             task,
-            config,
+            settings.search(),
             out=out,
             dense=_dense(settings, task, saved),
             cache_dir=cache,
@@ -144,6 +181,7 @@ def _search(settings: Settings) -> int:
             settings={
                 **to_json(settings),
                 "source_sha256": corpus.source_sha256,
+                "corpus": statistics,
                 "device": device.device_kind,
             },
             keep_all_checkpoints=settings.keep_checkpoints,
@@ -153,6 +191,25 @@ def _search(settings: Settings) -> int:
     print(headline(found.result))
     print(f"Report: {out / 'report.html'}")
     return 0
+
+
+def _describe_device(device: jax.Device) -> str:
+    same = device.device_kind == device.platform
+    return device.platform if same else f"{device.device_kind} ({device.platform})"
+
+
+def _corpus_statistics(corpus: Corpus) -> dict[str, Any]:
+    """The tokens that are used, and the share of them that the vocabulary does not know."""
+    splits = {name: getattr(corpus, name) for name in ("train", "validation", "test")}
+    known = corpus.vocabulary
+    unknown = known.index(UNK) if UNK in known else -1
+    return {
+        **{f"{name}_tokens": len(tokens) for name, tokens in splits.items()},
+        "types": len(known),
+        "unknown_share": {
+            name: float((tokens == unknown).mean()) for name, tokens in splits.items()
+        },
+    }
 
 
 def cache_directory(settings: Settings) -> pathlib.Path:
@@ -185,10 +242,6 @@ def run_directory(settings: Settings) -> pathlib.Path:
     return max(runs)
 
 
-def _num_cores() -> str:
-    return os.environ.get("NPROC") or str(len(os.sched_getaffinity(0)))
-
-
 def _foreign_model(settings: Settings) -> tuple[SavedModel | None, Settings]:
     """A saved model given as --dense, and the settings that it forces."""
     if settings.dense is None or (pathlib.Path(settings.dense) / LEDGER).is_file():
@@ -198,6 +251,11 @@ def _foreign_model(settings: Settings) -> tuple[SavedModel | None, Settings]:
             f"`dense` must be a run directory or a saved model, got {settings.dense!r}."
         )
     saved = load_model(settings.dense)
+    if not all(mask.all() for mask in jax.tree.leaves(saved.masks)):
+        raise ConfigError(
+            f"`dense` must be a dense network, got the pruned one in {settings.dense!r}: name the "
+            "run directory to compare with the dense network of that run."
+        )
     print("Note: the dense model has no history, so --reference=final and its own sizes are used.")
     return saved, dataclasses.replace(settings, reference="final", model=saved.model.config)
 
@@ -210,42 +268,3 @@ def _dense(settings: Settings, task: Task, saved: SavedModel | None) -> DenseRef
         return load_dense(task, pathlib.Path(settings.dense))
     state = task.init(jax.random.key(settings.seed), controls(DENSE), task.hyper)
     return foreign_dense(task, state._replace(params=saved.params), settings.seed)
-
-
-def _describe_data(settings: Settings, corpus: Corpus, unigram: float | None) -> str:
-    train, model = settings.train, settings.model
-    used = min(len(corpus.train), train.max_train_tokens or len(corpus.train))
-    return (
-        f"Data: {settings.data}, {used:,} training tokens of {len(corpus.train):,}, "
-        f"{len(corpus.vocabulary):,} types, unigram perplexity {unigram or math.nan:.1f}\n"
-        f"Model: {model.cell.upper()} {model.num_layers} x {model.hidden_size}, "
-        f"sparsity {settings.sparsity:g}"
-    )
-
-
-def _describe_rounds(settings: Settings) -> list[str]:
-    config = settings.search()
-    rounds = plan(config)
-    own, full = num_epochs(config, rounds), config.max_evals * config.final_epochs
-    steps = ", ".join(f"{entering} to epoch {epochs}" for entering, epochs in rounds)
-    dense = config.dense_seeds * config.final_epochs
-    return [
-        f"Rounds: {steps}, {rounds[-1].num_entering} to epoch {config.final_epochs}",
-        f"Epochs: {own} of candidates and {dense} of the dense network; training every candidate "
-        f"to the end takes {full} (ratio {own / full:.2f}, with the dense network "
-        f"{(own + dense) / full:.2f})",
-    ]
-
-
-def describe_plan(settings: Settings, cost: Estimate) -> str:
-    """The plan of a search as text."""
-    live = round((1 - settings.sparsity) * cost.num_weights)
-    return "\n".join(
-        [
-            f"Weights: {cost.num_weights:,} prunable, {live:,} of them live in a candidate",
-            *_describe_rounds(settings),
-            f"Disk: at most {cost.bytes_on_disk / 2**20:,.0f} MiB of checkpoints",
-            f"Time: about {duration(cost.seconds)}, {duration(cost.seconds_per_epoch)} an epoch "
-            "with evaluation and spectrum, measured on a few windows here; compiling comes on top",
-        ]
-    )

@@ -194,7 +194,7 @@ class TrainConfig(_Config):
 
 @dataclasses.dataclass(frozen=True)
 class SpectrumConfig(_Config):
-    """The recipe of the Lyapunov spectra by which candidates are compared (DESIGN section 6)."""
+    """The recipe of the Lyapunov spectra by which candidates are compared."""
 
     state: SpectrumState = "hidden"
     """hidden: the cell state is held on its path, as in the paper; full: (h, c)."""
@@ -215,6 +215,11 @@ class SpectrumConfig(_Config):
         for name, least in (("length", 1), ("burn_in", 0), ("batch", 1)):
             value = getattr(self, name)
             check(value >= least, f"spectrum.{name}", f"be at least {least}", value)
+        if self.batch * math.isqrt(self.length) < 2:
+            raise ConfigError(
+                "`spectrum.length` must be at least 4 with spectrum.batch=1, got "
+                f"{self.length}: a standard error needs two blocks of steps, or two columns."
+            )
 
 
 @dataclasses.dataclass(frozen=True)

@@ -7,9 +7,11 @@ from typing import Any, NamedTuple
 
 import jax
 
-from lsh_jax.config import SpectrumConfig
+from lsh_jax.config import ConfigError, SpectrumConfig
 from lsh_jax.data import Corpus
+from lsh_jax.language_models import make_language_model
 from lsh_jax.presets import Settings
+from lsh_jax.progress import duration
 from lsh_jax.search.language_model_task import make_language_model_task
 from lsh_jax.search.successive_halving import num_epochs, plan
 from lsh_jax.search.trial import DENSE
@@ -24,10 +26,8 @@ class Estimate(NamedTuple):
 
     epochs: int  # of the candidates
     epochs_dense: int
-    epochs_full_search: int  # if every candidate were trained to the end
     seconds_per_epoch: float  # with evaluation and spectrum, without compiling
     bytes_on_disk: int  # at its largest
-    num_weights: int  # prunable, of the dense network
 
     @property
     def seconds(self) -> float:
@@ -55,7 +55,6 @@ def estimate(settings: Settings, corpus: Corpus) -> Estimate:
     recipe = dataclasses.replace(train, segments_per_epoch=1, max_train_tokens=0, max_eval_tokens=0)
     task = make_language_model_task(short, settings.model, recipe, spectrum, config.seed)
     state = task.init(jax.random.key(0), controls(DENSE), task.hyper)
-    nonzeros = task.train(state, controls(DENSE), task.hyper, 0)[1].nonzeros
     windows = _num_tokens(corpus.train, train.max_train_tokens) / (train.batch_size * train.bptt)
     evaluations = _num_tokens(corpus.validation, train.max_eval_tokens) / (
         train.eval_batch_size * train.bptt
@@ -68,14 +67,12 @@ def estimate(settings: Settings, corpus: Corpus) -> Estimate:
     )
     state_bytes = sum(leaf.nbytes for leaf in jax.tree.leaves(state) if hasattr(leaf, "nbytes"))
     # Each candidate of the pool keeps its latest and its best state, so does the dense network.
-    states = 2 * (config.max_evals + config.dense_seeds) + 1
+    states = 2 * (rounds[0].num_entering + config.dense_seeds) + 1
     return Estimate(
         epochs=num_epochs(config, rounds),
-        epochs_dense=config.dense_seeds * config.final_epochs,
-        epochs_full_search=config.max_evals * config.final_epochs,
+        epochs_dense=epochs_dense(settings),
         seconds_per_epoch=seconds,
         bytes_on_disk=states * state_bytes,
-        num_weights=nonzeros,
     )
 
 
@@ -105,3 +102,63 @@ def _seconds(function: Callable[[], Any]) -> float:
         jax.block_until_ready(function())
         times.append(time.perf_counter() - started)
     return min(times)
+
+
+def num_prunable(settings: Settings) -> int:
+    """Weights of the dense network that pruning may take.
+
+    Raises:
+      ConfigError: when the sparsity would leave none of them.
+    """
+    init = make_language_model(settings.model).init
+    weights = jax.eval_shape(init, jax.random.key(0))
+    total = sum(leaf.size for leaf in jax.tree.leaves(weights) if leaf.ndim >= 2)
+    if round((1 - settings.sparsity) * total) < 1:
+        raise ConfigError(
+            f"`sparsity` must leave a live weight, got {settings.sparsity:g} of {total} weights: "
+            f"take at most {1 - 1 / total:.6f}."
+        )
+    return total
+
+
+def epochs_dense(settings: Settings) -> int:
+    """Epochs of the dense networks; none where one is given."""
+    return 0 if settings.dense else settings.dense_seeds * settings.final_epochs
+
+
+def describe_model(settings: Settings) -> str:
+    """The network and what pruning leaves of it, as text."""
+    model, total = settings.model, num_prunable(settings)
+    live = round((1 - settings.sparsity) * total)
+    return (
+        f"Model: {model.cell.upper()} {model.num_layers} x {model.hidden_size}, {total:,} prunable "
+        f"weights, {live:,} of them live in a candidate (sparsity {settings.sparsity:g})"
+    )
+
+
+def describe_rounds(settings: Settings) -> str:
+    """The rounds of a search and its epochs, as text."""
+    config = settings.search()
+    rounds = plan(config)
+    steps = [f"{entering} to epoch {epochs}" for entering, epochs in rounds]
+    finalists = f"{rounds[-1].num_entering} to epoch {config.final_epochs}"
+    own, dense = num_epochs(config, rounds), epochs_dense(settings)
+    full = rounds[0].num_entering * config.final_epochs
+    return (
+        f"Rounds: {', '.join(dict.fromkeys([*steps, finalists]))}\n"
+        f"Epochs: {own} of candidates and {dense} of the dense network; training every candidate "
+        f"to the end takes {full} (ratio {own / full:.2f}, with the dense network "
+        f"{(own + dense) / full:.2f})"
+    )
+
+
+def describe_plan(settings: Settings, cost: Estimate) -> str:
+    """The plan of a search and its cost, as text."""
+    mebibytes = cost.bytes_on_disk / 2**20
+    disk = f"{mebibytes:,.1f} MiB" if mebibytes < 1024 else f"{mebibytes / 1024:,.1f} GiB"
+    return (
+        f"{describe_rounds(settings)}\n"
+        f"Disk: at most {disk} of checkpoints\n"
+        f"Time: about {duration(cost.seconds)}, {duration(cost.seconds_per_epoch)} an epoch with "
+        "evaluation and spectrum, measured on a few windows here; compiling comes on top"
+    )

@@ -7,7 +7,8 @@ colours of Okabe & Ito (2008), told apart by style as well. `import lsh_jax` lea
 
 import functools
 import itertools
-from collections.abc import Callable, Collection, Mapping, Sequence
+import math
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import Any, Literal, NamedTuple, ParamSpec, TypeVar
 
 import numpy as np
@@ -23,8 +24,10 @@ R = TypeVar("R")
 Field = Literal["ls_distance", "val_perplexity"]
 Others = Literal["other candidates", "other finalists"]
 
+SIGNIFICANT = 2 * math.sqrt(2)  # standard errors by which two distances must differ: two sigma
+
 _DENSE, _WINNER, _FINALIST, _OTHER = "#111111", "#D55E00", "#0072B2", "#A9BCCD"
-_UNIGRAM, _NOISE, _FAINT = "#009E73", "#E69F00", "#D8DEE4"
+_UNIGRAM, _NOISE, _CHANCE, _FAINT = "#009E73", "#E69F00", "#C6CDD4", "#D8DEE4"
 _LOOKS = {"other candidates": _OTHER, "other finalists": _FINALIST, "winner": _WINNER}
 _MARKERS = {"other candidates": "o", "other finalists": "s", "winner": "D"}
 _CROWD = 16  # points above which their numbers would cover each other
@@ -89,6 +92,9 @@ def plot_spectra(
     candidates: Sequence[np.ndarray],
     winner: np.ndarray | None,
     others: Others = "other candidates",
+    *,
+    errors: Mapping[str, np.ndarray] | None = None,
+    limits: tuple[float, float] | None = None,
 ) -> Figure:
     """The Lyapunov spectra of one layer (the paper's Figure 1A).
 
@@ -99,6 +105,9 @@ def plot_spectra(
       candidates: exponents of the other candidates, [K] each.
       winner: the winner's, [K], if it has any.
       others: what `candidates` are.
+      errors: standard errors of the exponents by label, [K] each; where given, a band of two of
+        them is drawn about the curve of that label, a name in `dense` or "winner".
+      limits: of the exponents' axis, for pictures to be compared.
 
     Returns:
       A Figure: exponents against their index i/K.
@@ -107,11 +116,19 @@ def plot_spectra(
     for exponents in candidates:
         axes.plot(_index(exponents), exponents, color=_LOOKS[others], lw=0.9, label=others)
     for number, (label, exponents) in enumerate(dense.items()):
-        width, dashes = (1.6, (0, (4, 2))) if number else (2.4, "-")
+        width, dashes = (1.6, (0, (4, 2))) if number else (2.0, "-")
         axes.plot(_index(exponents), exponents, color=_DENSE, lw=width, ls=dashes, label=label)
     if winner is not None:
-        axes.plot(_index(winner), winner, color=_WINNER, lw=1.8, label="winner")
-        axes.lines[-1].set(marker="o", markersize=4, markevery=max(1, len(winner) // 12))
+        axes.plot(_index(winner), winner, color=_WINNER, lw=2.8, label="winner")
+        axes.lines[-1].set(marker="o", markersize=4.5, markevery=max(1, len(winner) // 12))
+    for line in list(axes.lines):
+        error = (errors or {}).get(str(line.get_label()))
+        if error is not None:
+            x, y = np.asarray(line.get_xdata()), np.asarray(line.get_ydata())
+            look: dict[str, Any] = {"color": line.get_color(), "alpha": 0.18, "lw": 0}
+            axes.fill_between(x, y - 2 * error, y + 2 * error, **look)
+    if limits is not None:
+        axes.set_ylim(limits)
     _legend(figure)
     return figure
 
@@ -125,14 +142,15 @@ def plot_distance(trials: Trials, dense_seeds: Sequence[Sequence[Record]] = ()) 
       dense_seeds: histories of dense networks from other seeds.
 
     Returns:
-      A Figure: the band reaches up to the median standard error of an epoch's distances.
+      A Figure: the orange band reaches up to `SIGNIFICANT` median standard errors of an epoch's
+      distances, the grey one up to the farthest dense network of another seed.
     """
     figure, axes = _canvas("LS distance to dense", "epoch", "LS distance, nats per step")
     values = _draw_trials(axes, trials, "ls_distance")
     seeds = {"color": _DENSE, "lw": 2, "ls": ":", "label": "dense, other seeds"}
     for history in dense_seeds:
         values += _draw(axes, history, "ls_distance", **seeds)
-    _noise_band(axes, trials, values)
+    _noise_bands(axes, trials, dense_seeds, values)
     _epoch_axis(axes, trials)
     _legend(figure)
     return figure
@@ -299,25 +317,40 @@ def _draw_trials(axes: Axes, trials: Trials, field: Field) -> list[float]:
     return values
 
 
-def _noise_band(axes: Axes, trials: Trials, values: Sequence[float]) -> None:
-    """Fills from the axis up to the median standard error of each epoch."""
-    errors: dict[int, list[float]] = {}
-    for record in itertools.chain(*trials.histories.values()):
-        if record.ls_std_error is not None:
-            errors.setdefault(record.epoch, []).append(record.ls_std_error)
-    medians = [float(np.median(errors[epoch])) for epoch in sorted(errors)]
+def _noise_bands(
+    axes: Axes, trials: Trials, dense_seeds: Sequence[Sequence[Record]], values: Sequence[float]
+) -> None:
+    """Fills from the axis up to what noise alone gives at each epoch."""
+    records = list(itertools.chain(*trials.histories.values()))
+    errors = _by_epoch((r.epoch, r.ls_std_error) for r in records)
+    seeds = _by_epoch((r.epoch, r.ls_distance) for r in itertools.chain(*dense_seeds))
+    last = max((r.epoch for r in records), default=0)  # the dense networks may go on for longer
+    noise = {epoch: SIGNIFICANT * float(np.median(errors[epoch])) for epoch in sorted(errors)}
+    chance = {epoch: max(seeds[epoch]) for epoch in sorted(seeds) if epoch <= last}
     axes.set_ylim(bottom=0)
     positive = [value for value in values if value > 0]
     if positive and max(positive) > _VERY_WIDE * min(positive):
-        limits = min(positive + medians) / 2, max(positive) * 1.5
+        limits = min([*positive, *noise.values()]) / 2, max(positive) * 1.5
         _log_values(axes, limits)
         axes.set_ylim(limits)
-    bottom, label = axes.get_ylim()[0], "standard error (median)"
-    look: dict[str, Any] = {"color": _NOISE, "alpha": 0.35, "lw": 0}
-    if len(medians) == 1:  # one epoch has no width
-        axes.axhspan(bottom, medians[0], label=label, **look)
-    elif medians:
-        axes.fill_between(sorted(errors), bottom, medians, label=label, **look)
+    _band(axes, chance, color=_CHANCE, alpha=0.6, label="as near as another dense seed")
+    _band(axes, noise, color=_NOISE, alpha=0.45, label="2.8 standard errors (median)")
+
+
+def _band(axes: Axes, tops: Mapping[int, float], **look: Any) -> None:
+    bottom = axes.get_ylim()[0]
+    if len(tops) == 1:  # one epoch has no width
+        axes.axhspan(bottom, *tops.values(), lw=0, zorder=1, **look)
+    elif tops:
+        axes.fill_between(list(tops), bottom, list(tops.values()), lw=0, zorder=1, **look)
+
+
+def _by_epoch(pairs: Iterable[tuple[int, float | None]]) -> dict[int, list[float]]:
+    found: dict[int, list[float]] = {}
+    for epoch, value in pairs:
+        if value is not None:
+            found.setdefault(epoch, []).append(value)
+    return found
 
 
 def _draw(axes: Axes, history: Sequence[Record], field: Field, **look: Any) -> list[float]:

@@ -65,12 +65,7 @@ def progress(
                     f"{done} {describe(record, unigram_perplexity)}; {left}", markup=False
                 )
             elif kind == "round":
-                kept = ", ".join(map(str, values["survivors"]))
-                entered = len(values["entered"])
-                console.print(
-                    f"Round {values['round']}: {entered} candidates after epoch "
-                    f"{values['epochs']}; going on: {kept}."
-                )
+                console.print(describe_round(values))
             elif kind == "notice":
                 console.print(f"Note: {values['text']}.", markup=False)
 
@@ -88,22 +83,38 @@ def describe(record: Record, unigram_perplexity: float | None) -> str:
     if unigram_perplexity is not None:
         text += f" (unigram {unigram_perplexity:.0f})"
     if record.ls_distance is not None:
-        text += f", LS distance {record.ls_distance:.3f} ± {record.ls_std_error:.3f}"
+        text += f", LS distance {record.ls_distance:.3f}"
+        if record.ls_std_error is not None:
+            text += f" ± {record.ls_std_error:.3f}"
     return text + f", {record.wall_s:.1f} s"
+
+
+def describe_round(values: Mapping[str, Any]) -> str:
+    """One line on a round of halving: who entered, who goes on."""
+    entered, survivors = values["entered"], values["survivors"]
+    kept = ", ".join(map(str, survivors))
+    text = f"Round {values['round']}, epoch {values['epochs']}: {len(entered)} candidates scored"
+    if len(survivors) == len(entered):
+        return f"{text}, none cut: {kept}"
+    return f"{text}, {len(survivors)} go on: {kept}"
 
 
 def time_left(seconds: list[float], epochs_left: int) -> str:
     """The time that is left, from the seconds of the epochs so far.
 
-    The median: the first epoch of each kind of network also compiles.
+    The median of all but the first, which also compiles.
     """
     if epochs_left <= 0:
         return "nothing left but the report"
-    return f"about {duration(statistics.median(seconds or [0.0]) * epochs_left)} left"
+    if len(seconds) < 2:
+        return "time left known after the next epoch"
+    return f"about {duration(statistics.median(seconds[1:]) * epochs_left)} left"
 
 
 def duration(seconds: float) -> str:
     """Seconds as a person would say them."""
+    if seconds < 1:
+        return "under 1 s"
     if not math.isfinite(seconds) or seconds < 90:
         return f"{seconds:.0f} s"
     if seconds < 90 * 60:

@@ -249,7 +249,13 @@ def test_a_dry_run_prints_the_plan_and_writes_no_run(text_folder, cache, tmp_pat
         cache=cache,
     )
     assert done.returncode == 0, done.stderr
-    for word in ("Weights: 1,472 prunable", "Rounds: 4 to epoch 2", "Epochs: ", "Disk: ", "Time: "):
+    for word in (
+        "1,472 prunable weights, 486 of them live",
+        "Rounds: 4 to epoch 2",
+        "Epochs: ",
+        "Disk: ",
+        "Time: ",
+    ):
         assert word in done.stdout
     assert not (tmp_path / "run").exists()
 
@@ -257,22 +263,26 @@ def test_a_dry_run_prints_the_plan_and_writes_no_run(text_folder, cache, tmp_pat
 @pytest.mark.parametrize(
     ("flags", "message"),
     [
-        (["--sparsity=1.2"], "`sparsity` must lie in (0, 1), got 1.2"),
-        (["--sparsity=nan"], "`sparsity` must lie in (0, 1), got nan"),
-        (["--e0=0"], "`e0` must be at least 1, got 0"),
-        (["--e0=1"], "`e0` must exceed `space.update_every`"),
-        (["--max-evals=0"], "`max_evals` must be at least 1, got 0"),
+        (["--sparsity=1.2"], "--sparsity must lie in (0, 1), got 1.2"),
+        (["--sparsity=nan"], "--sparsity must lie in (0, 1), got nan"),
+        (["--e0=0"], "--e0 must be at least 1, got 0"),
+        (["--e0=1"], "--e0 must exceed --space.update-every"),
+        (["--max-evals=0"], "--max-evals must be at least 1, got 0"),
         (["--metric=guess"], "invalid choice 'guess'"),
         (["--preset=huge"], "invalid choice 'huge'"),
         (["--space.death=magnitude,decay"], "invalid choice 'decay'"),
         (["--no-such-flag=1"], "Unrecognized options: --no-such-flag"),
         (["--sparsity=much"], "--sparsity"),
         (["--model.hidden-size=0"], "`hidden_size` must be at least 1, got 0"),
-        (["--final-epochs=3"], "`final_epochs` must be at least"),
-        (["--data=ptb"], "data_dir"),
+        (["--final-epochs=3"], "--final-epochs must be at least"),
+        (["--data=ptb"], "--data-dir"),
         (["--data=text", "--data-dir=no/such/folder"], "no/such/folder"),
         (["--resume", "--out=no/such/run"], "no/such/run"),
-        (["--dense=no/such/run"], "`dense` must be a run directory or a saved model"),
+        (["--out=run[1]"], "--out must be without square brackets"),
+        (["--sparsity=0.9999999"], "--sparsity must leave a live weight"),
+        (["--spectrum.length=3", "--spectrum.batch=1"], "`spectrum.length` must be at least 4"),
+        (["--train.max-eval-tokens=60"], "--train.eval-batch-size must leave"),
+        (["--dense=no/such/run"], "--dense must be a run directory or a saved model"),
     ],
 )
 def test_bad_input_gets_one_clear_message_and_status_2(
@@ -298,7 +308,7 @@ def test_an_accelerator_that_is_not_there_is_refused_without_a_traceback(tmp_pat
         pytest.skip("this machine has a GPU")
     refused = command("--accelerator=gpu", cache=cache, cwd=tmp_path)
     assert refused.returncode == 2
-    assert refused.stderr.startswith("error: `accelerator` must be one that JAX can use")
+    assert refused.stderr.startswith("error: --accelerator must be one that JAX can use")
     assert "--accelerator=cpu" in refused.stderr
     assert "Traceback" not in refused.stderr
     assert not list(tmp_path.iterdir())

@@ -106,7 +106,7 @@ ACCEPTED = [
     (SparsityConfig, {"sparsity": 0.999, "death_rate": 1, "horizon": 1}),
     (TrainConfig, {"clip": INF, "weight_decay": 0, "dropout_input": 0, "learning_rate": 1e-9}),
     (TrainConfig, {"batch_size": 1, "bptt": 1, "segments_per_epoch": 1, "max_train_tokens": 0}),
-    (SpectrumConfig, {"state": "full", "share": 1, "length": 1, "burn_in": 0, "batch": 1}),
+    (SpectrumConfig, {"state": "full", "share": 1, "length": 4, "burn_in": 0, "batch": 1}),
     (SpaceConfig, {"death": ("set",), "death_rate": (0.0, 1.0), "update_every": (0.25, INF)}),
     (SearchConfig, {"seed": 0, "max_evals": 1, "finalists": 1, "e0": 2, "ei": 1}),
     (SearchConfig, {"seed": 2**31 - 1, "sparsity": 0.001, "halving": "authors"}),

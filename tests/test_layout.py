@@ -19,7 +19,7 @@ EXEMPT = {"lsh_jax", "lsh_jax.__main__"}  # the public names, and the command
 # A module may import from its own level and from those above it in this table, not from below.
 LEVELS = (
     ("_version", "types"),
-    ("config",),
+    ("config", "machine"),
     (
         "cells",
         "lyapunov.spectrum",

@@ -24,8 +24,8 @@ def record(**values):
 @pytest.mark.parametrize(
     ("seconds", "text"),
     [
-        (0.0, "0 s"),
-        (0.4, "0 s"),
+        (0.0, "under 1 s"),
+        (0.4, "under 1 s"),
         (89.4, "89 s"),
         (90.0, "2 min"),
         (150.0, "2 min"),  # rounds half to even
@@ -42,9 +42,9 @@ def test_a_duration_is_said_in_the_unit_a_person_would_take(seconds, text):
 
 
 def test_the_time_left_is_the_median_epoch_times_the_epochs_left():
-    # The first epoch compiled for 100 s: the median of 100, 4, 6 is 6; 6 * 10 = 60.
-    assert time_left([100.0, 4.0, 6.0], 10) == "about 60 s left"
-    assert time_left([], 10) == "about 0 s left"
+    # The first epoch compiled for 100 s and is left out: the median of 4 and 6 is 5; 5 * 10 = 50.
+    assert time_left([100.0, 4.0, 6.0], 10) == "about 50 s left"
+    assert time_left([], 10) == time_left([5.0], 10) == "time left known after the next epoch"
     assert time_left([5.0], 0) == "nothing left but the report"
     assert time_left([5.0], -1) == "nothing left but the report"
 
@@ -97,12 +97,12 @@ def test_off_a_terminal_each_event_of_note_is_one_plain_line():
         "Note: the space has [4] configurations.",
         # One epoch was done before; this one makes two of six, and four take 10 s each.
         "[2/6] candidate 3, epoch 2: validation perplexity 148.4 (unigram 200), 10.0 s; "
-        "about 40 s left",
+        "time left known after the next epoch",
         "[2/6] candidate 4, epoch 2: the configuration of candidate 3 again, not trained; "
-        "about 40 s left",
-        # The median of 10 and 12.34 is 11.17; three are left.
-        "[3/6] candidate 5, epoch 2: failed, [red]no[/red]; about 34 s left",
-        "Round 0: 3 candidates after epoch 2; going on: 4, 3.",
+        "time left known after the next epoch",
+        # The first may have compiled; of 12.34 s three are left.
+        "[3/6] candidate 5, epoch 2: failed, [red]no[/red]; about 37 s left",
+        "Round 0, epoch 2: 3 candidates scored, 2 go on: 4, 3",
     ]
 
 

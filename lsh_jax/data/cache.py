@@ -9,16 +9,11 @@ import io
 import os
 import pathlib
 import shutil
-from collections.abc import Iterator
 from typing import Any
 
 from lsh_jax.config import ConfigError
 from lsh_jax.data.sources import SPLITS
-
-try:
-    import fcntl
-except ImportError:  # not a POSIX system: there, prepare a corpus from one process only
-    fcntl = None  # type: ignore[assignment]
+from lsh_jax.machine import locked
 
 
 def default_cache_dir() -> pathlib.Path:
@@ -46,7 +41,7 @@ def cached_texts(
     try:
         builder = BUILDERS[name](data_dir=data_dir, file_format="array_record")
         if not builder.data_path.is_dir():
-            with _locked(data_dir):
+            with locked(data_dir, wait=True):
                 # Built again: while this process waited, another may have prepared the corpus.
                 builder = BUILDERS[name](data_dir=data_dir, file_format="array_record")
                 _prepare(builder, manual_dir)
@@ -56,16 +51,6 @@ def cached_texts(
             f"{getattr(error, 'strerror', None) or error}. Free some space or name another folder."
         ) from error
     return {split: _read_split(builder, split) for split in SPLITS}
-
-
-@contextlib.contextmanager
-def _locked(data_dir: pathlib.Path) -> Iterator[None]:
-    """Holds the folder's lock; the system releases it if the process is killed."""
-    data_dir.mkdir(parents=True, exist_ok=True)
-    with open(data_dir / ".lock", "w") as file:
-        if fcntl is not None:
-            fcntl.flock(file, fcntl.LOCK_EX)
-        yield
 
 
 def _prepare(builder: Any, manual_dir: pathlib.Path | None) -> None:

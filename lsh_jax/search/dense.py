@@ -4,10 +4,15 @@ import dataclasses
 import hashlib
 import json
 import pathlib
-import shutil
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
+from lsh_jax.checkpoint import (
+    CheckpointError,
+    has_checkpoint,
+    restore_checkpoint,
+    save_checkpoint,
+)
 from lsh_jax.config import ConfigError
 from lsh_jax.search.ledger import Ledger, Record, best_epoch
 from lsh_jax.search.run_directory import (
@@ -15,6 +20,7 @@ from lsh_jax.search.run_directory import (
     checkpoint_path,
     keep_checkpoints,
     load_spectrum,
+    read_settings,
     save_spectrum,
 )
 from lsh_jax.search.scores import Spectrum, distance
@@ -43,7 +49,6 @@ class DenseReference(NamedTuple):
     records: list[Record]  # by epoch
     spectra: dict[int, Spectrum]  # by epoch
     state: TaskState  # at its best epoch
-    directory: pathlib.Path | None  # of its checkpoints, if it has any
 
 
 def cached_directory(cache: pathlib.Path, task: Task, epochs: int) -> pathlib.Path:
@@ -100,17 +105,19 @@ def load_dense(task: Task, directory: pathlib.Path) -> DenseReference:
       ConfigError: when there is none, or when it was trained on another task.
     """
     ledger = Ledger(directory / LEDGER)
-    config = directory / "config.json"
-    if not ledger.history("dense") or not config.is_file():
+    if not ledger.history("dense"):
         raise ConfigError(f"`dense` must be a run with a dense network, got {str(directory)!r}.")
-    recorded = json.loads(config.read_text()).get("fingerprint", "")
+    recorded = read_settings(directory).get("fingerprint", "")
     differences = _differences(recorded, task.fingerprint())
     if differences:
         raise ConfigError(
             f"`dense` must be trained on the same task, got {str(directory)!r}, which differs in "
             f"{', '.join(differences)}. Repeat that run's settings, or leave --dense out."
         )
-    return _load(task, directory, ledger)
+    try:
+        return _load(task, directory, ledger)
+    except CheckpointError as error:
+        raise ConfigError(f"`dense` must be a whole run: {error}") from error
 
 
 def foreign_dense(task: Task, state: TaskState, seed: int) -> DenseReference:
@@ -136,7 +143,7 @@ def foreign_dense(task: Task, state: TaskState, seed: int) -> DenseReference:
         nonzeros=info.nonzeros,
     )
     record = make_record(Candidate("dense", DENSE, seed), 0, None, measured)
-    return DenseReference([record], {0: Spectrum(exponents, std_error)}, state, None)
+    return DenseReference([record], {0: Spectrum(exponents, std_error)}, state)
 
 
 def _differences(recorded: str, own: str) -> list[str]:
@@ -145,8 +152,8 @@ def _differences(recorded: str, own: str) -> list[str]:
         return []
     try:
         old, new = json.loads(recorded), json.loads(own)
-        return [name for name in new if old.get(name) != new[name]]
-    except (ValueError, AttributeError):
+        return sorted(name for name in old | new if old.get(name) != new.get(name))
+    except (ValueError, AttributeError, TypeError):
         return ["the task's fingerprint"]
 
 
@@ -162,34 +169,23 @@ def adopt(
 
     Args:
       dense: the network.
-      run: the run directory; nothing is copied when it is the source.
+      run: the run directory.
       ledger: the run's.
       name: the trial's name in the run.
       reference: the network to which its distance is recorded.
     """
+    target = checkpoint_path(run, name, best_epoch(dense.records))
+    if name == "dense" and not has_checkpoint(target):
+        save_checkpoint(target, dense.state)  # first: whole records imply a whole checkpoint
     for record in dense.records:
-        spectrum = dense.spectra[record.epoch]
         if ledger.get(name, record.epoch) is not None:
             continue
+        spectrum = dense.spectra[record.epoch]
         if reference is not None:
             measured = distance(spectrum, reference.spectra[record.epoch])
-            record = dataclasses.replace(
-                record,
-                ls_distance=measured.distance,
-                ls_std_error=measured.std_error,
-                floored=measured.floored,
-            )
+            record = dataclasses.replace(record, **measured._asdict())
         save_spectrum(run, name, record.epoch, *spectrum)
         ledger.append(dataclasses.replace(record, trial=name))
-    source = dense.directory
-    if source is None or source == run or name != "dense":
-        return
-    best = best_epoch(dense.records)
-    origin, target = (checkpoint_path(folder, "dense", best) for folder in (source, run))
-    manifest = f"{best}.json"
-    if not target.with_name(manifest).is_file():
-        shutil.copytree(origin, target, dirs_exist_ok=True)
-        shutil.copy(origin.with_name(manifest), target.with_name(manifest))
 
 
 def _load(task: Task, directory: pathlib.Path, ledger: Ledger) -> DenseReference:
@@ -199,5 +195,6 @@ def _load(task: Task, directory: pathlib.Path, ledger: Ledger) -> DenseReference
         for record in records
     }
     candidate = Candidate("dense", DENSE, records[0].seed)
-    state = load_state(task, directory, candidate, best_epoch(records))
-    return DenseReference(records, spectra, state, directory)
+    template = load_state(task, directory, candidate, 0)
+    path = checkpoint_path(directory, "dense", best_epoch(records))
+    return DenseReference(records, spectra, restore_checkpoint(path, template))

@@ -8,7 +8,7 @@ from typing import NamedTuple
 from lsh_jax.config import SearchConfig
 from lsh_jax.search.dense import DenseReference, OnEvent
 from lsh_jax.search.executors import Executor
-from lsh_jax.search.ledger import Ledger, Record, best_epoch
+from lsh_jax.search.ledger import Ledger, LedgerError, Record, best_epoch
 from lsh_jax.search.run_directory import keep_checkpoints, save_spectrum
 from lsh_jax.search.scores import Spectrum, distance, reference_epoch, score
 from lsh_jax.search.task import Task
@@ -32,6 +32,8 @@ class Search(NamedTuple):
 def advance(search: Search, candidate: Candidate, epochs: int, search_round: int) -> None:
     """Trains a candidate to `epochs` in all, unless the ledger says that it has failed."""
     history = search.ledger.history(candidate.trial)
+    if history and history[0].controls != candidate.config.to_json():
+        raise LedgerError(f"Trial {candidate.trial} has other controls in the ledger than now.")
     for epoch in range(len(history) + 1, epochs + 1):
         if history and history[-1].status == "failed":
             return
@@ -61,9 +63,7 @@ def _scored(search: Search, record: Record, measured: Measurement) -> Record:
     found = distance(spectrum, dense.spectra[epoch])
     record = dataclasses.replace(
         record,
-        ls_distance=found.distance,
-        ls_std_error=found.std_error,
-        floored=found.floored,
+        **found._asdict(),
     )
     value = score(config.metric, record)
     if not math.isfinite(value):

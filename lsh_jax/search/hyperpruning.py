@@ -7,14 +7,16 @@ records are the same as without the interruption.
 """
 
 import contextlib
+import json
 import pathlib
 import tempfile
 import time
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, NamedTuple
 
-from lsh_jax.checkpoint import write_json
+from lsh_jax.checkpoint import CheckpointError, write_json
 from lsh_jax.config import ConfigError, SearchConfig
+from lsh_jax.machine import locked
 from lsh_jax.search.compilations import count_compilations
 from lsh_jax.search.dense import (
     DenseReference,
@@ -26,16 +28,17 @@ from lsh_jax.search.dense import (
 )
 from lsh_jax.search.driver import Search, advance
 from lsh_jax.search.executors import Executor, SerialExecutor
-from lsh_jax.search.ledger import Ledger, Record, best_epoch
-from lsh_jax.search.pool import fill_pool, pool_size
+from lsh_jax.search.ledger import Ledger, LedgerError, Record, best_epoch
+from lsh_jax.search.pool import fill_pool
 from lsh_jax.search.run_directory import (
     LEDGER,
     check_vacant,
     gather_spectra,
+    held,
     keep_checkpoints,
-    locked,
     record_settings,
 )
+from lsh_jax.search.scores import reference_epoch
 from lsh_jax.search.successive_halving import num_survivors, plan, survivors
 from lsh_jax.search.summary import summarise
 from lsh_jax.search.task import Task, TaskState, segments_between_updates
@@ -102,7 +105,7 @@ def hyperprune(
             out = stack.enter_context(tempfile.TemporaryDirectory())
         run = pathlib.Path(out)
         _check(task, config, run, dense, resume=resume)
-        stack.enter_context(locked(run))
+        stack.enter_context(held(run))
         recorded = {"search": config.to_json(), "fingerprint": task.fingerprint()}
         record_settings(run, {**recorded, **(settings or {})}, resume=resume)
         ledger = Ledger(run / LEDGER)
@@ -135,11 +138,14 @@ def _check(
     resume: bool,
 ) -> None:
     """Refuses what cannot work before anything is written."""
-    plan(config, pool_size(config))
+    plan(config)
     if config.dense_seeds > 1 and dense is not None:
         raise ConfigError(
             f"`dense_seeds` must be 1 with a dense network of your own, got {config.dense_seeds}."
         )
+    if dense is not None and config.reference == "same-epoch":
+        for epoch in range(1, config.final_epochs + 1):
+            reference_epoch(config.reference, epoch, 0.0, dense.records)
     for every in config.space.update_every:
         segments_between_updates(every, task.segments_per_epoch)
     check_vacant(run, resume=resume)
@@ -152,8 +158,11 @@ def _run(search: Search, count: Callable[[], int], started: float) -> SearchResu
     rounds, finalists = _halve(search, fill_pool(search))
     best, state = _train_finalists(search, finalists, len(rounds))
     result = summarise(search.task, search.config, search.ledger, search.dense, best, state, rounds)
-    result["compilations"] = count()
-    result["wall_s"] = float(f"{time.perf_counter() - started:.1f}")
+    finished = search.run / "result.json"
+    cost = {"compilations": count(), "wall_s": float(f"{time.perf_counter() - started:.1f}")}
+    if finished.is_file():  # a run that is resumed after its end keeps what it has cost
+        cost = {name: json.loads(finished.read_text())[name] for name in cost}
+    result |= cost
     search.task.save(state, search.run / "model")
     gather_spectra(search.run)
     write_json(search.run / "result.json", result)
@@ -178,8 +187,13 @@ def _dense(
         directory = run / "dense" / str(seed)
         if cache_dir is not None:
             directory = cached_directory(pathlib.Path(cache_dir), own_task, epochs)
-        with locked(directory, wait=True):
-            dense = train_dense(own_task, epochs, seed, directory, on_event)
+        if Ledger(directory / LEDGER).get("dense", epochs) is not None:
+            on_event("notice", {"text": f"{name} is taken from the cache, {epochs} epochs"})
+        try:
+            with locked(directory, wait=True):
+                dense = train_dense(own_task, epochs, seed, directory, on_event)
+        except (CheckpointError, LedgerError) as error:
+            raise SearchError(f"{error} Remove {directory} to train it again.") from error
         first = references[0] if references else None
         adopt(dense, run, ledger, name=name, reference=first)
         references.append(dense)

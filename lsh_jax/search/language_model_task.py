@@ -20,6 +20,7 @@ from lsh_jax.data.batching import Windows, columns, evaluation_windows, unigram_
 from lsh_jax.distance import num_leading
 from lsh_jax.language_models import LanguageModel, make_language_model
 from lsh_jax.lyapunov import rnn_lyapunov_spectrum
+from lsh_jax.machine import visible_cores
 from lsh_jax.search.task import Split, Task, TrainInfo, segments_between_updates
 from lsh_jax.sparsity import Controls, count_live, dynamic_sparsity
 from lsh_jax.training import (
@@ -73,7 +74,7 @@ def make_language_model_task(
             f"`vocab_size` must be at least {len(corpus.vocabulary)}, the corpus's types, got "
             f"{model_config.vocab_size}."
         )
-    corpus = _shorten(corpus, train_config)
+    corpus = shorten(corpus, train_config)
     model = make_language_model(model_config)
     data = _batches(corpus, train_config, spectrum_config)
     programs = _compile(model, train_config, spectrum_config)
@@ -82,12 +83,15 @@ def make_language_model_task(
         "recipe": train_config.to_json(),
         "data": _corpus_hash(corpus),
         "spectrum": spectrum_config.to_json(),
-        "cores": os.environ.get("NPROC") or str(len(os.sched_getaffinity(0))),
+        "cores": visible_cores(),
         "blas_threads": os.environ.get("OPENBLAS_NUM_THREADS", "unset"),  # QR changes bits with it
         "backend": jax.default_backend(),
         "versions": {name: importlib.metadata.version(name) for name in _VERSIONS},
     }
-    baseline = unigram_nll(corpus.train, corpus.validation, model_config.vocab_size)
+    baseline = {
+        split: unigram_nll(corpus.train, getattr(corpus, split), model_config.vocab_size)
+        for split in ("validation", "test")
+    }
     return _make_task(model, corpus, train_config, data, programs, settings, baseline, seed)
 
 
@@ -106,7 +110,7 @@ def _make_task(
     data: _Batches,
     programs: _Programs,
     settings: dict[str, Any],
-    baseline: float,
+    baseline: dict[str, float],
     seed: int,
 ) -> Task:
     init_key, dropout_key = jax.random.split(jax.random.key(seed))
@@ -211,7 +215,7 @@ def _compile(
     )
 
 
-def _shorten(corpus: Corpus, config: TrainConfig) -> Corpus:
+def shorten(corpus: Corpus, config: TrainConfig) -> Corpus:
     """The first tokens of each split, as many as the recipe asks for; 0 asks for all."""
     longest = config.max_eval_tokens or None
     return corpus._replace(
@@ -230,6 +234,12 @@ def _batches(corpus: Corpus, config: TrainConfig, spectrum: SpectrumConfig) -> _
         tokens = getattr(corpus, name)
         whole = evaluation_windows(tokens, config.eval_batch_size, config.bptt)
         splits[name] = Windows(*(array[0] for array in whole))
+        if len(splits[name].inputs) < 2:
+            raise ConfigError(
+                f"`eval_batch_size` must leave at least two windows of bptt={config.bptt} steps, "
+                f"got {config.eval_batch_size} columns for the {len(tokens)} {name} tokens: use "
+                "fewer columns, a smaller bptt, or more text."
+            )
     steps = spectrum.burn_in + spectrum.length
     if len(corpus.validation) < steps * spectrum.batch:
         raise ConfigError(
@@ -247,5 +257,6 @@ def _batches(corpus: Corpus, config: TrainConfig, spectrum: SpectrumConfig) -> _
 def _corpus_hash(corpus: Corpus) -> str:
     digest = hashlib.sha256("\n".join(corpus.vocabulary).encode())
     for tokens in (corpus.train, corpus.validation, corpus.test):
+        digest.update(f"\n{len(tokens)} tokens\n".encode())
         digest.update(np.ascontiguousarray(tokens).tobytes())
     return digest.hexdigest()

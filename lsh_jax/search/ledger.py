@@ -66,7 +66,7 @@ class Ledger:
     """The records of a run, in memory and on disk."""
 
     def __init__(self, path: pathlib.Path) -> None:
-        """Reads `path`, dropping a last line that was cut short.
+        """Reads `path`, all but a last line that was cut short, which goes when one is appended.
 
         Args:
           path: the file; made with its folder when the first record is appended.
@@ -75,13 +75,13 @@ class Ledger:
           LedgerError: when a line that is not the last cannot be read.
         """
         self._path = path
+        self._whole: int | None = None  # bytes of whole lines, until the first append
         self._records: dict[tuple[TrialId, int], Record] = {}
         if not path.exists():
             return
         content = path.read_bytes()
         whole, _, torn = content.rpartition(b"\n")
-        if torn:
-            os.truncate(path, len(content) - len(torn))
+        self._whole = len(content) - len(torn)
         for number, line in enumerate(whole.split(b"\n") if whole else [], start=1):
             try:
                 record = Record(**json.loads(line))
@@ -92,6 +92,9 @@ class Ledger:
     def append(self, record: Record) -> None:
         """Writes a record and returns once it is on disk."""
         self._path.parent.mkdir(parents=True, exist_ok=True)
+        if self._whole is not None and self._whole < self._path.stat().st_size:
+            os.truncate(self._path, self._whole)
+        self._whole = None
         with self._path.open("a", encoding="utf-8") as file:
             file.write(record.to_json() + "\n")
             file.flush()
@@ -113,6 +116,6 @@ class Ledger:
 
 
 def best_epoch(history: list[Record]) -> int:
-    """The epoch of the lowest validation nll; the earlier of equals."""
-    scored = [record for record in history if record.val_nll is not None]
-    return min(scored, key=lambda record: (record.val_nll, record.epoch)).epoch
+    """The epoch of the lowest validation nll that did not fail; the earlier of equals."""
+    scored = [r for r in history if r.status == "ok" and r.val_nll is not None]
+    return min(scored, key=lambda r: (r.val_nll, r.epoch)).epoch

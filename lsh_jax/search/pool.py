@@ -5,26 +5,24 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from lsh_jax.config import SearchConfig
 from lsh_jax.search import space as spaces
 from lsh_jax.search import tpe
 from lsh_jax.search.driver import Search, advance, record_line
+from lsh_jax.search.ledger import Record
 from lsh_jax.search.trial import Candidate
 
 _ATTEMPTS = 8  # proposals asked for one trial before a known configuration is accepted
 
 
-def pool_size(config: SearchConfig) -> int:
-    """Candidates in the pool: `max_evals`, or the whole space where that is smaller."""
-    return min(config.max_evals, spaces.size(spaces.make_space(config)))
-
-
 def fill_pool(search: Search) -> list[Candidate]:
     """Proposes distinct candidates in batches and trains each for `e0` epochs."""
     config, space = search.config, spaces.make_space(search.config)
-    target = pool_size(config)
+    target = spaces.pool_size(config)
     if target < config.max_evals:
         text = f"the space holds {target} configurations, fewer than max_evals={config.max_evals}"
+        search.on_event("notice", {"text": text})
+    if target <= config.finalists:
+        text = f"all {target} candidates are finalists: none is cut, each is trained to the end"
         search.on_event("notice", {"text": text})
     known: dict[str, int] = {}  # configuration -> the trial that is trained
     history: list[tpe.Observation] = []
@@ -45,8 +43,9 @@ def fill_pool(search: Search) -> list[Candidate]:
                 advance(search, candidate, config.e0, 0)
             else:
                 _repeat(search, candidate, original)
-            last = search.ledger.history(trial)[-1]
-            history.append(tpe.Observation(trial, assignment, last.score))
+            # Not its last record: a search that is resumed has trained survivors further.
+            first = _first_scored(search, trial)
+            history.append(tpe.Observation(trial, assignment, first.score))
     return pool
 
 
@@ -88,11 +87,15 @@ def _candidate(search: Search, trial: int, assignment: spaces.Assignment) -> Can
 
 def _repeat(search: Search, candidate: Candidate, original: int) -> None:
     """Records a configuration that is known already with the result it had."""
-    config = search.config
-    source = search.ledger.history(original)
-    first = [record for record in source if record.epoch <= config.e0][-1]
+    first = _first_scored(search, original)
     if search.ledger.get(candidate.trial, first.epoch) is None:
         record_line(
             search,
             dataclasses.replace(first, trial=candidate.trial, duplicate_of=original, wall_s=0.0),
         )
+
+
+def _first_scored(search: Search, trial: int) -> Record:
+    """The record by which the pool judges a trial: of epoch `e0`, or of its earlier failure."""
+    history = search.ledger.history(trial)
+    return [record for record in history if record.epoch <= search.config.e0][-1]

@@ -1,11 +1,8 @@
 """The files of a run: where they lie, who may write them, and what they must agree with."""
 
 import contextlib
-import fcntl
 import json
-import os
 import pathlib
-import platform
 import shutil
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -14,6 +11,7 @@ import numpy as np
 
 from lsh_jax.checkpoint import remove_checkpoint, write_json
 from lsh_jax.config import ConfigError
+from lsh_jax.machine import InUseError, locked
 from lsh_jax.search.ledger import TrialId
 
 LEDGER = "trials.jsonl"
@@ -76,29 +74,23 @@ def gather_spectra(run: pathlib.Path) -> None:
 
 
 @contextlib.contextmanager
-def locked(directory: pathlib.Path, *, wait: bool = False) -> Iterator[None]:
-    """Holds a directory for this process.
-
-    Args:
-      directory: made if missing.
-      wait: wait for another process to finish with it instead of refusing.
+def held(run: pathlib.Path) -> Iterator[None]:
+    """Holds a run directory, made if missing, for this process.
 
     Raises:
-      ConfigError: when another process holds it, with that process's id and host.
+      ConfigError: when another process is writing it, or it cannot be made.
     """
-    directory.mkdir(parents=True, exist_ok=True)
-    with (directory / ".lock").open("a+") as file:
+    with contextlib.ExitStack() as stack:
         try:
-            fcntl.flock(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
-        except BlockingIOError:
-            file.seek(0)
-            owner = file.read().strip() or "another process"
+            stack.enter_context(locked(run, wait=False))
+        except InUseError as owner:
             raise ConfigError(
-                f"`out` must not be in use, got {str(directory)!r}, which {owner} is writing."
+                f"`out` must not be in use, got {str(run)!r}, which {owner} is writing."
             ) from None
-        file.truncate(0)
-        file.write(f"process {os.getpid()} on {platform.node()}")
-        file.flush()
+        except OSError as error:
+            raise ConfigError(
+                f"`out` must be a directory that can be made, got {str(run)!r} ({error.strerror})."
+            ) from error
         yield
 
 
@@ -109,7 +101,15 @@ def check_vacant(run: pathlib.Path, *, resume: bool) -> None:
       ConfigError: when the directory holds files and `resume` is false, or holds no run and it is
         true.
     """
-    occupied = run.exists() and (run.is_file() or any(p.name != ".lock" for p in run.iterdir()))
+    if set("[]") & set(str(run)):
+        raise ConfigError(
+            f"`out` must be without square brackets, got {str(run)!r}: checkpoints could be "
+            "written there but not read."
+        )
+    begun = (".lock", "config.json.tmp")  # what a run leaves that was stopped before its first file
+    occupied = run.exists() and (
+        not run.is_dir() or any(entry.name not in begun for entry in run.iterdir())
+    )
     if occupied and not resume:
         raise ConfigError(
             f"`out` must be a new or empty directory, got {str(run)!r}, which holds files: "
@@ -133,8 +133,10 @@ def record_settings(run: pathlib.Path, settings: Mapping[str, Any], *, resume: b
     check_vacant(run, resume=resume)
     path = run / "config.json"
     if resume and path.is_file():
-        recorded = json.loads(path.read_text())
+        recorded = read_settings(run)
         differences = list(_differences(recorded, json.loads(json.dumps(settings))))
+        # The fingerprint repeats, in one long line, what the other settings say in short ones.
+        differences = [d for d in differences if not d.startswith("fingerprint")] or differences
         if differences:
             raise ConfigError(
                 f"`resume` must repeat the settings of {str(run)!r}; these differ: "
@@ -142,6 +144,21 @@ def record_settings(run: pathlib.Path, settings: Mapping[str, Any], *, resume: b
             )
         return
     write_json(path, settings)
+
+
+def read_settings(run: pathlib.Path) -> dict[str, Any]:
+    """The settings that a run recorded.
+
+    Raises:
+      ConfigError: when its config.json cannot be read.
+    """
+    try:
+        settings = json.loads((run / "config.json").read_text())
+    except (OSError, ValueError) as error:
+        raise ConfigError(f"The config.json of {str(run)!r} cannot be read: {error}.") from error
+    if not isinstance(settings, dict):
+        raise ConfigError(f"The config.json of {str(run)!r} holds no settings.")
+    return settings
 
 
 def _differences(old: Any, new: Any, name: str = "") -> Iterator[str]:

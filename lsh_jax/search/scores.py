@@ -1,5 +1,6 @@
 """What a candidate is judged by: the distance of its spectrum, or one of the baselines' scores."""
 
+import math
 from typing import NamedTuple
 
 import numpy as np
@@ -17,21 +18,23 @@ class Spectrum(NamedTuple):
 
 
 class Distance(NamedTuple):
-    """How far a spectrum lies from the dense network's."""
+    """How far a spectrum lies from the dense network's, under the names of the ledger."""
 
-    distance: float
-    std_error: float
+    ls_distance: float
+    ls_std_error: float | None  # None where the spectra have no standard errors
     floored: int
 
 
 def distance(candidate: Spectrum, dense: Spectrum) -> Distance:
     """The LS distance with its standard error and the number of floored exponents."""
-    error = ls_distance_std_error(
-        candidate.exponents, candidate.std_error, dense.exponents, dense.std_error
+    error = float(
+        ls_distance_std_error(
+            candidate.exponents, candidate.std_error, dense.exponents, dense.std_error
+        )
     )
     return Distance(
         float(ls_distance(candidate.exponents, dense.exponents)),
-        float(error),
+        error if math.isfinite(error) else None,
         int(count_floored(candidate.exponents)),
     )
 

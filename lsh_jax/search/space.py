@@ -25,6 +25,11 @@ def size(space: Space) -> int:
     return math.prod(len(values) for values in space.values())
 
 
+def pool_size(config: SearchConfig) -> int:
+    """Candidates in the pool: `max_evals`, or the whole space where that is smaller."""
+    return min(config.max_evals, size(make_space(config)))
+
+
 def assignments(space: Space) -> Iterator[Assignment]:
     """All configurations, the last control varying fastest."""
     for values in itertools.product(*space.values()):

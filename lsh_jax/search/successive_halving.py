@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from typing import NamedTuple
 
 from lsh_jax.config import ConfigError, Halving, SearchConfig
+from lsh_jax.search.space import pool_size
 
 
 class Round(NamedTuple):
@@ -32,12 +33,11 @@ def survivors(scores: Mapping[int, float], count: int) -> list[int]:
     return sorted(scores, key=lambda trial: (scores[trial], trial))[:count]
 
 
-def plan(config: SearchConfig, num_candidates: int | None = None) -> list[Round]:
+def plan(config: SearchConfig) -> list[Round]:
     """The rounds of a search, the pool first.
 
     Args:
       config: the search.
-      num_candidates: that enter the first round; `max_evals` if not given.
 
     Returns:
       The rounds until the finalists are left and scored; where no trial fails.
@@ -45,7 +45,7 @@ def plan(config: SearchConfig, num_candidates: int | None = None) -> list[Round]
     Raises:
       ConfigError: when the rounds need more epochs than `final_epochs`, or never end.
     """
-    entering = config.max_evals if num_candidates is None else num_candidates
+    entering = pool_size(config)
     epochs = config.e0
     rounds = [Round(entering, epochs)]
     while entering > config.finalists:

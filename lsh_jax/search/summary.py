@@ -42,7 +42,7 @@ def summarise(
     )
     dense_best = dense.records[[r.epoch for r in dense.records].index(best_epoch(dense.records))]
     assert best.nonzeros is not None and dense_best.nonzeros is not None
-    baseline = task.baseline_nll
+    unigram = {split: math.exp(nll) for split, nll in (task.baseline_nll or {}).items()}
     return {
         "dense": {
             "epochs": dense.records[-1].epoch,
@@ -63,7 +63,8 @@ def summarise(
         "beats_dense": {"difference": difference, "low": low, "high": high, "level": _LEVEL},
         "budget": budget(config, ledger, dense),
         "rounds": rounds,
-        "unigram_perplexity": None if baseline is None else math.exp(baseline),
+        "unigram_perplexity": unigram.get("validation"),
+        "unigram_test_perplexity": unigram.get("test"),
         "metric": config.metric,
         "algo": config.algo,
         "seed": config.seed,

@@ -6,7 +6,7 @@ A task is a bundle of functions. The language-model task is one
 
 import math
 import pathlib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
@@ -51,8 +51,8 @@ class Task(NamedTuple):
       hyper: the hyperparameters for candidates that do not choose their own.
       with_seed: `with_seed(seed) -> Task`, the same task from another seed.
       save: `save(state, path)`, writes the network for release.
-      baseline_nll: nats per token of a predictor without memory on validation; a candidate scored
-        above it has not begun to learn. None where there is no such thing.
+      baseline_nll: nats per token of a predictor without memory on "validation" and "test"; a
+        candidate scored above it has not begun to learn. None where there is no such thing.
     """
 
     init: Callable[[Key, Controls, Hyper], TaskState]
@@ -65,7 +65,7 @@ class Task(NamedTuple):
     hyper: Hyper
     with_seed: Callable[[int], "Task"]
     save: Callable[[TaskState, pathlib.Path], None]
-    baseline_nll: float | None = None
+    baseline_nll: Mapping[str, float] | None = None
 
 
 def segments_between_updates(update_every: float, segments_per_epoch: int) -> int:
@@ -77,7 +77,8 @@ def segments_between_updates(update_every: float, segments_per_epoch: int) -> in
     if math.isinf(update_every):
         return 0
     interval = update_every * segments_per_epoch
-    if interval < 1 or abs(interval - round(interval)) > 1e-3:
+    # Controls are float32: 0.04 of 25 segments is a little less than 1.
+    if round(interval) < 1 or abs(interval - round(interval)) > 1e-4 * interval:
         raise ConfigError(
             f"`update_every` must be a multiple of 1/segments_per_epoch = 1/{segments_per_epoch}, "
             f"got {update_every:g}: change --train.segments-per-epoch."

@@ -8,16 +8,16 @@ import math
 import pathlib
 import time
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
 
 from lsh_jax.checkpoint import restore_checkpoint, save_checkpoint
-from lsh_jax.config import SparsityConfig
+from lsh_jax.config import SparsityConfig, check
 from lsh_jax.search.ledger import Record, TrialId, perplexity
 from lsh_jax.search.run_directory import checkpoint_path
-from lsh_jax.search.task import Task, TaskState
+from lsh_jax.search.task import Task, TaskState, TrainInfo
 from lsh_jax.sparsity import controls as make_controls
 
 OnSegment = Callable[[int], None]  # called with the number of segments done in the epoch
@@ -72,9 +72,18 @@ def load_state(task: Task, run: pathlib.Path, candidate: Candidate, epoch: int) 
     """The state of a candidate after `epoch` epochs: freshly drawn, or from its checkpoint."""
     controls = make_controls(candidate.config)
     state = task.init(jax.random.key(candidate.seed), controls, task.hyper)
+    _check_leaves(state)
     if epoch == 0:
         return state
     return restore_checkpoint(checkpoint_path(run, candidate.trial, epoch), state)
+
+
+def _check_leaves(state: TaskState) -> None:
+    """Refuses what a checkpoint would hand back as something else, or not at all."""
+    for path, leaf in jax.tree_util.tree_leaves_with_path(state):
+        name = f"state{jax.tree_util.keystr(path)}"
+        check(isinstance(leaf, jax.Array), name, "be a JAX array", type(leaf).__name__)
+        check(leaf.size > 0, name, "not be empty", leaf.shape)
 
 
 def run_epoch(
@@ -106,39 +115,55 @@ def run_epoch(
         state = load_state(task, run, candidate, epoch - 1)
     try:
         state, measurement = _train_and_measure(task, candidate, state, on_segment)
-    except Exception as error:  # whatever a trial raises ends that trial, not the search
-        message = str(error).strip().split("\n")[0][:300]
-        measurement = Measurement(failure=f"{type(error).__name__}: {message}")
+    except _TaskFailure as failure:
+        measurement = Measurement(failure=str(failure))
     if measurement.failure is None:
         save_checkpoint(checkpoint_path(run, candidate.trial, epoch), state)
         live[candidate.trial] = (epoch, state)
     return measurement._replace(wall_s=time.perf_counter() - started)
 
 
+class _TaskFailure(Exception):
+    """What a function of the task has raised."""
+
+
+def _attempt(function: Callable[..., Any], *arguments: Any) -> Any:
+    """Calls a function of the task: whatever it raises ends the trial, not the search."""
+    try:
+        return function(*arguments)
+    except Exception as error:  # a task is the user's: nothing is known of what it may raise
+        message = str(error).strip().split("\n")[0][:300]
+        raise _TaskFailure(f"{type(error).__name__}: {message}") from error
+
+
 def _train_and_measure(
     task: Task, candidate: Candidate, state: TaskState, on_segment: OnSegment
 ) -> tuple[TaskState, Measurement]:
     controls = make_controls(candidate.config)
-    nll_sum = num_tokens = churn_sum = 0.0
-    num_updates = nonzeros = 0
+    total = TrainInfo(0.0, 0.0, 0.0, 0, 0)
     for segment in range(task.segments_per_epoch):
-        state, info = task.train(state, controls, task.hyper, 1)
-        nll_sum, num_tokens = nll_sum + info.nll_sum, num_tokens + info.num_tokens
-        churn_sum, num_updates = churn_sum + info.churn_sum, num_updates + info.num_updates
-        nonzeros = info.nonzeros
+        state, info = _attempt(task.train, state, controls, task.hyper, 1)
+        total = TrainInfo(
+            nll_sum=total.nll_sum + float(info.nll_sum),
+            num_tokens=total.num_tokens + float(info.num_tokens),
+            churn_sum=total.churn_sum + float(info.churn_sum),
+            num_updates=total.num_updates + int(info.num_updates),
+            nonzeros=int(info.nonzeros),
+        )
         on_segment(segment + 1)
-        if not math.isfinite(nll_sum):
-            return state, Measurement(failure=f"the training nll is {nll_sum}", nonzeros=nonzeros)
+        if not math.isfinite(total.nll_sum):
+            reason = f"the training nll is {total.nll_sum}"
+            return state, Measurement(failure=reason, nonzeros=total.nonzeros)
     measurement = Measurement(
-        failure=None,
-        train_nll=nll_sum / num_tokens,
-        churn=churn_sum / max(num_updates, 1),
-        nonzeros=nonzeros,
+        failure=None if total.nonzeros else "no live weight is left: lower the sparsity",
+        train_nll=total.nll_sum / max(total.num_tokens, 1.0),
+        churn=total.churn_sum / max(total.num_updates, 1),
+        nonzeros=total.nonzeros,
     )
-    val_nll = float(task.evaluate(state, "validation"))
+    val_nll = float(_attempt(task.evaluate, state, "validation"))
     if not math.isfinite(val_nll):
         return state, measurement._replace(failure=f"the validation nll is {val_nll}")
-    exponents, std_error = (np.asarray(array) for array in task.spectrum(state))
+    exponents, std_error = map(np.asarray, _attempt(task.spectrum, state))
     measurement = measurement._replace(val_nll=val_nll, exponents=exponents, std_error=std_error)
     if not np.isfinite(exponents).all():
         return state, measurement._replace(failure="the Lyapunov spectrum is not finite")

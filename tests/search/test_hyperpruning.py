@@ -104,6 +104,20 @@ def test_an_interrupted_search_resumes_to_the_ledger_of_the_straight_one(
         assert resumed.result[key] == expected.result[key]
 
 
+@pytest.mark.parametrize("before_the_end", [1, 3, 5, 7])
+def test_what_survivors_reach_later_does_not_change_the_pool_of_a_resumed_search(
+    toy_task, search_config, tmp_path, before_the_end
+):
+    """The toy's ranks turn round after the first score: TPE must not learn of that."""
+    config = search_config(max_evals=9, ask_batch=1, final_epochs=6, seed=1)
+    expected = hyperprune(toy_task(), config, out=tmp_path / "straight").records
+    count = len(expected) - before_the_end
+    with pytest.raises(Stop):
+        hyperprune(toy_task(), config, out=tmp_path / "run", on_event=stop_at("record", count))
+    hyperprune(toy_task(), config, out=tmp_path / "run", resume=True)
+    assert lines(tmp_path / "run") == lines(tmp_path / "straight")
+
+
 def test_an_interrupt_within_an_epoch_repeats_only_that_epoch(
     toy_task, search_config, tmp_path, straight
 ):
@@ -143,8 +157,8 @@ def test_a_second_process_on_the_same_run_is_refused(toy_task, search_config, tm
     run.mkdir()
     holder = (
         "import pathlib, sys, time\n"
-        "from lsh_jax.search.run_directory import locked\n"
-        "with locked(pathlib.Path(sys.argv[1])):\n"
+        "from lsh_jax.search.run_directory import held\n"
+        "with held(pathlib.Path(sys.argv[1])):\n"
         "    print('held', flush=True)\n"
         "    time.sleep(60)\n"
     )
@@ -182,10 +196,79 @@ def test_a_candidate_that_fails_in_a_later_round_leaves_it(toy_task, search_conf
     assert len(own) == 4 + 10 + 3  # all that happened is on record
 
 
+def assert_best_of_what_did_not_fail(found):
+    finalists = found.result["rounds"][-1]["survivors"]
+    assert any(r.status == "failed" for r in found.records)
+    whole = [r for r in found.records if r.trial in finalists and r.status == "ok"]
+    best = min(whole, key=lambda r: (r.val_nll, r.epoch))
+    assert found.result["best"]["epoch"] == best.epoch
+    assert found.result["best"]["val_perplexity"] == best.val_perplexity
+
+
 def test_a_finalist_that_fails_late_still_has_its_best_epoch(toy_task, search_config, tmp_path):
     task = toy_task(fails=lambda controls, epoch: math.nan if epoch == 5 else None)
     found = hyperprune(task, search_config(final_epochs=5), out=tmp_path / "run")
-    assert found.result["best"]["epoch"] == 4
+    assert_best_of_what_did_not_fail(found)
+
+
+def test_an_epoch_that_failed_after_its_evaluation_cannot_win(toy_task, search_config, tmp_path):
+    task = toy_task()
+
+    def spectrum(state):
+        exponents, std_error = task.spectrum(state)
+        spoilt = int(state["segments"]) == 8 and float(state["rate"]) != np.float32(0.6)
+        return exponents * (math.nan if spoilt else 1.0), std_error
+
+    space = SpaceConfig(
+        init=("uniform",), growth=("random",), redistribution=("none",), death_rate=(0.4, 0.8)
+    )
+    found = hyperprune(
+        task._replace(spectrum=spectrum),
+        search_config(space=space, ei=1, final_epochs=5, finalists=3),
+        out=tmp_path / "run",
+    )
+    assert_best_of_what_did_not_fail(found)
+    reasons = {r.reason for r in found.records if r.status == "failed"}
+    assert reasons == {"the Lyapunov spectrum is not finite"}
+
+
+def test_spectra_without_standard_errors_leave_none_in_the_ledger(
+    toy_task, search_config, tmp_path
+):
+    task = toy_task()
+    bare = task._replace(spectrum=lambda state: (task.spectrum(state)[0], np.full((1, 2), np.nan)))
+    found = hyperprune(bare, search_config(), out=tmp_path / "run")
+    # A candidate with the dense network's own spectrum is at distance 0 without an error.
+    assert {r.ls_std_error for r in found.records if r.ls_distance} == {None}
+
+
+def test_what_the_listener_raises_is_no_failure_of_the_candidate(toy_task, search_config, tmp_path):
+    def listener(kind, values):
+        if kind == "segment" and values["trial"] == 0:
+            raise RuntimeError("no more screen")
+
+    with pytest.raises(RuntimeError, match="no more screen"):
+        hyperprune(toy_task(), search_config(), out=tmp_path / "run", on_event=listener)
+    assert {r.trial for r in lines(tmp_path / "run")} == {"dense"}
+
+
+def test_a_state_that_a_checkpoint_would_change_is_refused_at_once(toy_task, search_config):
+    task = toy_task()
+    broken = task._replace(init=lambda *arguments: task.init(*arguments) | {"rate": 0.5})
+    with pytest.raises(ConfigError, match=r"`state\['rate'\]` must be a JAX array, got 'float'"):
+        hyperprune(broken, search_config())
+
+
+def test_a_candidate_without_a_live_weight_fails(toy_task, search_config, tmp_path):
+    task = toy_task()
+
+    def train(state, controls, hyper, num_segments):
+        state, info = task.train(state, controls, hyper, num_segments)
+        dense = math.isinf(float(controls.update_every))
+        return state, info if dense else info._replace(nonzeros=0)
+
+    with pytest.raises(SearchError, match="no live weight is left"):
+        hyperprune(task._replace(train=train), search_config(), out=tmp_path / "run")
 
 
 def test_a_dense_network_that_fails_stops_the_search_with_a_remedy(
