@@ -9,9 +9,12 @@ import subprocess
 import sys
 import time
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from lsh_jax import load_model, save_model
 from lsh_jax.cli import main, parse
 from lsh_jax.presets import PRESETS
 
@@ -100,8 +103,6 @@ def test_a_search_on_a_folder_of_text_ends_with_a_report_and_a_model(small_run):
 
 
 def test_the_winner_can_be_loaded_and_has_the_sparsity_asked_for(small_run):
-    from lsh_jax import load_model
-
     run, _ = small_run
     result = json.loads((run / "result.json").read_text())
     saved = load_model(run)
@@ -210,10 +211,18 @@ def test_an_earlier_run_and_its_model_serve_as_dense_references(
     by_run = command(*base, f"--dense={run}", f"--out={tmp_path / 'a'}", cache=cache)
     assert by_run.returncode == 0, by_run.stderr
     assert ledger(tmp_path / "a") == ledger(run)
-    by_model = command(*base, f"--dense={run / 'model'}", f"--out={tmp_path / 'b'}", cache=cache)
+    pruned = command(*base, f"--dense={run / 'model'}", f"--out={tmp_path / 'b'}", cache=cache)
+    assert pruned.returncode == 2
+    assert "--dense must be a dense network, got the pruned one" in pruned.stderr
+    saved = load_model(run)
+    ones = jax.tree.map(jnp.ones_like, saved.masks)
+    save_model(tmp_path / "model", saved.model, saved.params, ones, saved.vocabulary)
+    by_model = command(
+        *base, f"--dense={tmp_path / 'model'}", f"--out={tmp_path / 'b'}", cache=cache
+    )
     assert by_model.returncode == 0, by_model.stderr
     result = json.loads((tmp_path / "b" / "result.json").read_text())
-    assert result["dense"]["epochs"] == 0
+    assert result["dense"]["epochs"] == result["budget"]["epochs_dense"] == 0
 
 
 @pytest.mark.slow
@@ -302,8 +311,6 @@ def test_bad_input_gets_one_clear_message_and_status_2(
 
 
 def test_an_accelerator_that_is_not_there_is_refused_without_a_traceback(tmp_path, cache):
-    import jax
-
     if any(device.platform == "gpu" for device in jax.devices()):
         pytest.skip("this machine has a GPU")
     refused = command("--accelerator=gpu", cache=cache, cwd=tmp_path)

@@ -73,18 +73,24 @@ def test_dense_network_without_a_history_is_a_level_line():
     assert list(line.get_ydata()) == [60.0, 60.0]
 
 
-def test_noise_band_reaches_the_median_standard_error():
-    seeds = [history("dense-1", [88.0, 78.0], [0.5, 0.6])]
+def test_noise_bands_reach_2_8_median_standard_errors_and_the_farthest_other_seed():
+    seeds = [
+        history("dense-1", [88.0, 78.0, 70.0, 60.0], [0.5, 0.6, 0.7, 0.9]),
+        history("dense-2", [88.0, 78.0], [0.4, 0.8]),
+    ]
     figure = plots.plot_distance(TRIALS, seeds)
-    (band,) = figure.axes[0].collections
-    assert band.get_paths()[0].vertices[:, 1].max() == pytest.approx(0.1)
-    (seed,) = lines(figure, "dense, other seeds")
-    assert seed.get_ydata().tolist() == [0.5, 0.6]
+    chance, noise = (band.get_paths()[0].vertices for band in figure.axes[0].collections)
+    assert noise[:, 1].max() == pytest.approx(0.1 * 2 * np.sqrt(2))
+    assert chance[:, 1].max() == pytest.approx(0.8)
+    assert chance[:, 0].max() == 3  # no farther than the candidates go
+    assert "2.8 standard errors (median)" in legend(figure)
+    first, _ = lines(figure, "dense, other seeds")
+    assert first.get_ydata().tolist() == [0.5, 0.6, 0.7, 0.9]
 
 
 def test_distances_of_one_epoch_and_no_distances_can_be_drawn():
     one = plots.Trials({0: history(0, [90.0], [3.0])}, winner=0)
-    assert "standard error (median)" in legend(plots.plot_distance(one))
+    assert "2.8 standard errors (median)" in legend(plots.plot_distance(one))
     none = plots.Trials({0: history(0, [90.0])}, winner=0)
     assert plots.plot_distance(none).legends == []
 
@@ -98,6 +104,20 @@ def test_spectra_are_drawn_against_the_index_over_their_number():
     assert first.get_xdata().tolist() == [0.25, 0.5, 0.75, 1.0]
     assert first.get_linestyle() == "-" and lines(figure, "dense, epoch 9")[0].is_dashed()
     assert legend(figure) == ["winner", "other candidates", *dense]
+
+
+def test_spectra_have_bands_of_two_standard_errors_and_the_limits_that_are_asked_for():
+    dense = {"dense, epoch 3": -np.arange(4.0)}
+    errors = {"winner": np.full(4, 0.25)}
+    figure = plots.plot_spectra(
+        "Layer 1", dense, [], -np.arange(4.0), errors=errors, limits=(-5.0, 1.0)
+    )
+    (band,) = figure.axes[0].collections
+    vertices = band.get_paths()[0].vertices
+    assert (vertices[:, 1].min(), vertices[:, 1].max()) == (-3.5, 0.5)
+    assert figure.axes[0].get_ylim() == (-5.0, 1.0)
+    (winner,), (reference,) = lines(figure, "winner"), lines(figure, "dense, epoch 3")
+    assert winner.get_linewidth() > reference.get_linewidth()
 
 
 def test_rounds_are_bars_of_survived_cut_and_failed():

@@ -9,9 +9,12 @@ import sys
 import numpy as np
 import pytest
 
+from lsh_jax import plots
 from lsh_jax.config import ConfigError, SearchConfig
 from lsh_jax.report import headline, write_report
 from lsh_jax.report.__main__ import main
+from lsh_jax.report.correlation import permutation_p
+from lsh_jax.report.formatting import MISSING, number
 from lsh_jax.search.ledger import Ledger, Record, best_epoch
 
 _VOID = {"meta", "br", "hr", "img", "link", "input"}
@@ -41,6 +44,8 @@ def make_run(
     spectra=True,
     compared=_BEATS,
     settings=None,
+    corpus=None,
+    std_errors=False,
     hidden=60,
 ):
     """A run directory as a search leaves it, with made-up numbers that look like one."""
@@ -224,18 +229,32 @@ def make_run(
             metric=metric,
             dense_seeds=dense_seeds,
         )
-        fingerprint = {"model": {"cell": "lstm"}, "versions": {"jax": "0.10.2"}, "seed": 0}
+        fingerprint = {
+            "model": {"cell": "lstm"},
+            "recipe": {"bptt": 10},
+            "versions": {"jax": "0.10.2"},
+            "seed": 0,
+            "cores": 4,
+        }
         settings = {
             "search": search.to_json(),
             "fingerprint": json.dumps(fingerprint),
             "preset": "quick",
             "data": "sotu",
+            "model": {"cell": "lstm"},
+            "train": {"bptt": 10},
+            "spectrum": {"share": 0.3, "state": "hidden"},
             "device": "cpu",
             "command": ["python", "experiments/hypersearch.py", "--seed=0"],
         }
+    if corpus is not None:
+        settings = {**settings, "corpus": corpus}
     (run / "config.json").write_text(json.dumps(settings))
     if spectra:
         np.savez(run / "spectra.npz", **arrays)
+    if std_errors:
+        errors = {name: np.full_like(array, 0.02) for name, array in arrays.items()}
+        np.savez(run / "spectra_std_error.npz", **errors)
     return run
 
 
@@ -364,16 +383,15 @@ def test_numbers_of_the_trials_table_are_those_of_the_ledger(run, parsed):
         history = ledger.history(trial)
         last, row = history[-1], _row(parsed, trial)
         assert row["last epoch"] == str(last.epoch)
-        distance, error = row["LS distance ± standard error"].split(" ± ")
+        distance, error = row["LS dist. ± s.e."].split(" ± ")
         assert float(distance) == pytest.approx(last.ls_distance, rel=1e-3)
         assert float(error) == pytest.approx(last.ls_std_error, rel=0.05)
-        assert float(row["validation perplexity"]) == pytest.approx(last.val_perplexity, rel=1e-3)
-        best, epoch = row["best, at epoch"].split(", ")
+        assert float(row["val. ppl"]) == pytest.approx(last.val_perplexity, rel=1e-3)
+        best, epoch = row["best (epoch)"].removesuffix(")").split(" (")
         assert int(epoch) == best_epoch(history)
         assert float(best) == pytest.approx(min(r.val_perplexity for r in history), rel=1e-3)
-        assert int(row["live weights"].replace(",", "")) == last.nonzeros
+        assert int(row["live"].replace(",", "")) == last.nonzeros
     row = _row(parsed, 4)
-    assert float(row["score"]) == pytest.approx(ledger.get(4, 3).score, rel=1e-3)
     assert (row["death"], row["death rate"], row["init"]) == ("magnitude", "0.8", "uniform")
 
 
@@ -425,7 +443,13 @@ def test_foreign_dense_network_without_history_and_one_finalist(tmp_path):
     parsed, markdown = _check_page(run)
     assert "3 candidates: too few for a rank correlation" in markdown
     assert "Warning" not in markdown
-    assert _row(parsed, "dense")["last epoch"] == "0"
+    row = _row(parsed, "dense")
+    assert row["outcome"] == "given, not trained here"
+    assert row["last epoch"] == MISSING and "(0)" not in row["best (epoch)"]
+    result = next(row for row in parsed.rows if row[0] == "dense")
+    assert result[-1] == "given, not trained here"
+    assert "Here it is the distance to the dense network that was given" in markdown
+    assert "its epochs are not counted" in markdown and "epoch 0" not in markdown
 
 
 def test_run_without_spectra_scored_by_the_loss_above_the_unigram_perplexity(tmp_path):
@@ -445,6 +469,162 @@ def test_run_without_spectra_scored_by_the_loss_above_the_unigram_perplexity(tmp
     assert "> **Warning.** 3 of 3 candidates were scored while" in markdown
     last = Ledger(run / "trials.jsonl").history(0)[-1]
     assert float(_row(parsed, 0)["score"]) == pytest.approx(last.val_nll, rel=1e-3)
+
+
+def test_noise_is_2_8_standard_errors_and_leaves_the_chance_of_training_out(tmp_path):
+    run = make_run(tmp_path / "run", layers=1)
+    write_report(run)
+    markdown = _check_page(run)[1]
+    ledger = Ledger(run / "trials.jsonl")
+    error = np.median([ledger.get(trial, 3).ls_std_error for trial in range(8)])
+    assert f"must differ by 2.8 of it, {number(2 * math.sqrt(2) * error, 2)}, to be" in markdown
+    assert "That covers the estimation of the spectra only; the chance of training" in markdown
+    assert "two distances that differ by less cannot be ranked" in markdown
+    assert "main noise floor" not in markdown
+
+
+def test_distance_between_dense_seeds_is_the_main_noise_floor(run):
+    markdown = (run / "report.md").read_text()
+    ledger = Ledger(run / "trials.jsonl")
+    seed = ledger.get("dense-1", 3).ls_distance
+    distances = [ledger.get(trial, 3).ls_distance for trial in (0, 1, 2, 3, 4, 6, 7)]
+    near = sum(distance <= seed for distance in distances)
+    assert "this is the main noise floor, for it holds the chance of training" in markdown
+    assert f"({near} of 7 are)" in markdown
+    assert markdown.index("main noise floor") < markdown.index("median standard error of a dist")
+
+
+def _with_perplexities(run, *, rising):
+    """Rewrites the ledger of a run so that perplexity rises, or falls, with the first distance."""
+    lines = [json.loads(line) for line in (run / "trials.jsonl").read_text().splitlines()]
+    first = {row["trial"]: row["ls_distance"] for row in lines if row["epoch"] == 3}
+    for row in lines:
+        if isinstance(row["trial"], int):
+            row["val_perplexity"] = 100 + (1 if rising else -1) * first[row["trial"]]
+    (run / "trials.jsonl").write_text("".join(json.dumps(row) + "\n" for row in lines))
+
+
+def test_few_candidates_get_an_exact_p_value_instead_of_an_interval(tmp_path):
+    run = make_run(tmp_path / "run", candidates=4, layers=1)
+    _with_perplexities(run, rising=False)
+    write_report(run)
+    markdown = _check_page(run)[1]
+    # 2 of the 4! orders are as far from 0: the one that falls and the one that rises
+    assert "correlation \N{MINUS SIGN}1.00, exact two-sided permutation p value 0.083" in markdown
+    assert "Here the nearer spectra went with the HIGHER perplexity" in markdown
+    assert "decide nothing" in markdown and "bootstrap interval" not in markdown
+
+
+def test_eight_candidates_get_an_interval_and_the_direction(tmp_path):
+    run = make_run(tmp_path / "run", candidates=8, layers=1)
+    _with_perplexities(run, rising=True)
+    write_report(run)
+    markdown = _check_page(run)[1]
+    assert "Perplexity at epoch 3, 8 candidates: Spearman rank correlation +1.00, 95 %" in markdown
+    assert "Here the nearer spectra went with the lower perplexity" in markdown
+
+
+@pytest.mark.parametrize(
+    ("y", "p"),
+    [
+        ([1.0, 2.0, 3.0], 2 / 6),  # as far from 0: 123 and 321
+        ([2.0, 1.0, 3.0], 1.0),  # correlation 1/2, which every order reaches
+        ([1.0, 1.0, 2.0], 4 / 6),  # ties: the 2 is not in the middle
+    ],
+)
+def test_permutation_p_value_counts_orders(y, p):
+    assert permutation_p([10.0, 20.0, 30.0], y) == pytest.approx(p)
+
+
+def test_rounds_say_whom_the_validation_loss_would_have_kept(run, tmp_path):
+    pool = json.loads((run / "result.json").read_text())["rounds"][0]
+    ledger = Ledger(run / "trials.jsonl")
+    losses = {trial: ledger.get(trial, 3).val_nll for trial in (0, 1, 2, 3, 4, 6, 7)}
+    chosen = sorted(losses, key=losses.get)[: len(pool["survivors"])]
+    same = len(set(chosen) & set(pool["survivors"]))
+    kept = ", ".join(map(str, pool["survivors"]))
+    markdown = (run / "report.md").read_text()
+    assert f"kept trials {kept}; the validation loss of the same epoch would have" in markdown
+    listed = ", ".join(map(str, chosen))
+    assert f"kept {listed}: {same} of {len(chosen)} are the same" in markdown
+    by_loss = make_run(tmp_path / "run", metric="loss", layers=1)
+    write_report(by_loss)
+    assert "would have kept" not in (by_loss / "report.md").read_text()
+
+
+@pytest.mark.parametrize(
+    ("share", "words"),
+    [
+        (0.13, "13 % of the test tokens are <unk>, which makes perplexities lower"),
+        (0.0, "No test token is <unk>."),
+    ],
+)
+def test_result_states_the_conditions_of_the_perplexities(tmp_path, share, words):
+    corpus = {
+        "train_tokens": 40000,
+        "validation_tokens": 15000,
+        "test_tokens": 15001,
+        "types": 2000,
+        "unknown_share": {"train": 0.1, "validation": 0.12, "test": share},
+    }
+    run = make_run(tmp_path / "run", candidates=2, layers=1, corpus=corpus)
+    result = json.loads((run / "result.json").read_text())
+    (run / "result.json").write_text(json.dumps({**result, "unigram_test_perplexity": 655.1}))
+    write_report(run)
+    parsed, markdown = _check_page(run)
+    assert "Trained on 40,000 tokens, 2,000 types" in markdown
+    assert words in markdown.replace("\\", "")
+    assert "15,000 validation tokens and 15,001 test tokens" in markdown
+    assert ["unigram", "684.2", "655.1", MISSING] in parsed.rows
+
+
+def test_ls_distance_is_defined_before_it_is_used(run):
+    markdown = (run / "report.md").read_text().partition("## Lyapunov spectra")[2]
+    first = markdown.partition("LS distance")[2]
+    assert first.startswith(" of two networks is the l2 norm of the difference")
+    assert "the leading 30 % of each layer's exponents" in first
+    assert "those of the hidden state" in first
+
+
+def test_trials_table_shows_what_matters_first_and_no_column_twice(tmp_path, parsed):
+    run = make_run(tmp_path / "run", candidates=3, layers=1)
+    write_report(run)
+    (columns,) = (row for row in _check_page(run)[0].rows if "outcome" in row)
+    assert columns[:3] == ["trial", "outcome", "val. ppl"]
+    assert not {"score", "status", "floored"} & set(columns)
+    (columns,) = (row for row in parsed.rows if "outcome" in row)
+    assert columns[-1] == "status"  # there is a failure to tell
+
+
+def test_each_spectra_picture_has_the_dense_network_of_its_own_epoch_solid(tmp_path, monkeypatch):
+    drawn = []
+    plot = plots.plot_spectra
+
+    def spy(title, dense, *args, errors, limits):
+        drawn.append((title, list(dense), sorted(errors), limits))
+        return plot(title, dense, *args, errors=errors, limits=limits)
+
+    monkeypatch.setattr(plots, "plot_spectra", spy)
+    write_report(make_run(tmp_path / "run", candidates=3, std_errors=True))
+    assert [title for title, *_ in drawn] == [
+        "Layer 1, after epoch 3",
+        "Layer 1, finalists after epoch 24",
+        "Layer 2, after epoch 3",
+        "Layer 2, finalists after epoch 24",
+    ]
+    early, late = "dense, epoch 3", "dense, epoch 24"
+    assert [dense for _, dense, *_ in drawn] == [[early, late], [late, early]] * 2
+    assert [errors for *_, errors, _ in drawn[:2]] == [[early, "winner"], [late, "winner"]]
+    limits = [limits for *_, limits in drawn]
+    assert limits[0] == limits[1] != limits[2] == limits[3]
+
+
+def test_settings_do_not_repeat_what_the_fingerprint_holds_again(parsed):
+    names = [row[0] for row in parsed.rows]
+    assert {"fingerprint.versions.jax", "fingerprint.cores", "train.bptt"} <= set(names)
+    assert not {"fingerprint.model.cell", "fingerprint.recipe.bptt", "fingerprint.seed"} & set(
+        names
+    )
 
 
 @pytest.mark.parametrize(

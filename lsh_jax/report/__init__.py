@@ -7,7 +7,7 @@ directory holds and nothing else, so writing them twice gives the same bytes. Pi
 
 import pathlib
 
-from lsh_jax.report import evidence, sections
+from lsh_jax.report import correlation, evidence, sections, trials
 from lsh_jax.report.page import to_html, to_markdown
 from lsh_jax.report.run import read_run
 from lsh_jax.report.sections import headline
@@ -30,9 +30,9 @@ def write_report(run: pathlib.Path) -> None:
         sections.result_section(read),
         evidence.spectra_section(read),
         evidence.curves_section(read),
-        evidence.correlation_section(read),
+        correlation.correlation_section(read),
         sections.rounds_section(read),
-        sections.trials_section(read),
+        trials.trials_section(read),
         sections.cost_section(read),
         sections.settings_section(read),
     ]

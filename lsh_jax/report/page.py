@@ -215,17 +215,17 @@ nav + main > section:first-child h2 { margin-top: 1.5rem; }
 .warning { max-width: none; padding: .75rem 1.25rem; background: var(--warn);
   border-left: .3rem solid var(--warn-line); border-radius: .3rem; }
 .warning::before { content: "Warning. "; font-weight: 700; }
-.facts { display: grid; grid-template-columns: repeat(auto-fit, minmax(9.5rem, 1fr)); gap: .75rem;
-  margin: 1.25rem 0; }
-.facts div { padding: .7rem .9rem; background: var(--card); border: 1px solid var(--line);
+.facts { display: flex; flex-wrap: wrap; gap: .75rem; margin: 1.25rem 0; }
+.facts div { min-width: min(9rem, 100%); max-width: 100%; padding: .7rem .9rem;
+  background: var(--card); border: 1px solid var(--line);
   border-radius: .5rem; }
 dt { font-size: .82rem; color: var(--soft); }
-dd { margin: 0; font-size: 1.2rem; font-weight: 600; font-variant-numeric: tabular-nums;
-  overflow-wrap: anywhere; }
+dd { margin: 0; font-size: 1.1rem; font-weight: 600; font-variant-numeric: tabular-nums;
+  overflow-wrap: break-word; }
 .scroll { overflow-x: auto; margin: 1rem 0; border: 1px solid var(--line); border-radius: .5rem;
   background: var(--card); width: fit-content; max-width: 100%; }
 table { border-collapse: collapse; font-size: .88rem; font-variant-numeric: tabular-nums; }
-th, td { padding: .4rem .7rem; text-align: left; vertical-align: top; white-space: nowrap;
+th, td { padding: .4rem .5rem; text-align: left; vertical-align: top; white-space: nowrap;
   border-bottom: 1px solid var(--line); }
 td:last-child:not(.n) { white-space: normal; overflow-wrap: anywhere; min-width: 14rem;
   max-width: 26rem; }

@@ -11,6 +11,7 @@ from lsh_jax.config import ConfigError
 from lsh_jax.search.ledger import Ledger, Record, TrialId
 
 _NEEDED = ("dense", "best", "beats_dense", "budget")  # what no report can do without
+GIVEN = "given, not trained here"  # of a dense network that was brought along
 
 
 class Run(NamedTuple):
@@ -25,6 +26,7 @@ class Run(NamedTuple):
       candidates: histories by trial, without those that repeat another.
       repeats: records of trials that repeat another.
       spectra: exponents [L, K] by trial and epoch.
+      std_errors: of the exponents, by the same; empty where the run has none.
       rounds: what happened in each, the pool first.
       winner: its trial.
       finalists: their trials.
@@ -39,6 +41,7 @@ class Run(NamedTuple):
     candidates: dict[int, list[Record]]
     repeats: list[Record]
     spectra: dict[tuple[str, int], np.ndarray]
+    std_errors: dict[tuple[str, int], np.ndarray]
     rounds: list[dict[str, Any]]
     winner: int
     finalists: list[int]
@@ -74,11 +77,17 @@ def read_run(path: pathlib.Path) -> Run:
         candidates={trial: h for trial, h in trials.items() if h[-1].duplicate_of is None},
         repeats=repeats,
         spectra=_spectra(path / "spectra.npz"),
+        std_errors=_spectra(path / "spectra_std_error.npz"),
         rounds=rounds,
         winner=winner,
         finalists=rounds[-1]["survivors"] if rounds else [winner],
         first_epoch=rounds[0]["epochs"] if rounds else search.get("e0", 1),
     )
+
+
+def given(run: Run) -> bool:
+    """Whether the dense network was brought along: it has one record, of no epoch of this run."""
+    return bool(run.dense) and [record.epoch for record in run.dense[0]] == [0]
 
 
 def outcome(run: Run, history: list[Record]) -> str:
@@ -102,6 +111,11 @@ def round_name(run: Run, number: int | None) -> str:
     if number == 0:
         return "the pool"
     return "the finals" if run.rounds and number >= len(run.rounds) else f"round {number}"
+
+
+def at_epoch(run: Run, epoch: int) -> list[Record]:
+    """The candidates' records of an epoch."""
+    return [r for history in run.candidates.values() for r in history if r.epoch == epoch]
 
 
 def _histories(ledger: Ledger) -> dict[TrialId, list[Record]]:

@@ -1,4 +1,4 @@
-"""The sections of a report that are words and tables: result, rounds, trials, cost, settings."""
+"""The sections of a report that are words and tables: result, rounds, cost, settings."""
 
 import contextlib
 import json
@@ -16,15 +16,12 @@ from lsh_jax.report.formatting import (
     plural,
     setting,
     signed,
-    with_error,
 )
 from lsh_jax.report.page import Block, Code, Details, Facts, Picture, Pictures, Section, Table, Text
-from lsh_jax.report.run import Run, outcome, round_name
+from lsh_jax.report.run import GIVEN, Run, at_epoch, given, round_name
 from lsh_jax.report.svg import to_svg
-from lsh_jax.search.ledger import Record, best_epoch
 
-_CONTROLS = ("init", "death", "growth", "redistribution", "death_rate")
-_SCORES = {
+SCORES = {
     "ls": "the LS distance to the dense network",
     "loss": "the validation nll",
     "death-rate": "minus the death rate",
@@ -46,7 +43,7 @@ def subtitle(run: Run) -> str:
 def result_section(run: Run) -> Section:
     """The winner against the dense network."""
     result, best, dense = run.result, run.result["best"], run.result["dense"]
-    change, unigram = result["beats_dense"]["difference"], result.get("unigram_perplexity")
+    change = result["beats_dense"]["difference"]
     of_all = f" of {dense['nonzeros']:,}" if dense.get("nonzeros") else ""
     controls = best["controls"].items()
     facts = [
@@ -56,12 +53,14 @@ def result_section(run: Run) -> Section:
         ("sparsity", percent(best["sparsity"])),
         (f"live weights{of_all}", f"{best['nonzeros']:,}"),
     ]
+    epoch = GIVEN if given(run) else _epoch(dense.get("best_epoch", dense["epochs"]))
     rows = [
         ["winner", *_perplexities(best), _epoch(best.get("epoch"))],
-        ["dense", *_perplexities(dense), _epoch(dense.get("best_epoch", dense["epochs"]))],
+        ["dense", *_perplexities(dense), epoch],
     ]
-    if unigram is not None:
-        rows.append(["unigram", number(unigram), MISSING, MISSING])
+    unigrams = [result.get(f"unigram_{name}") for name in ("perplexity", "test_perplexity")]
+    if any(value is not None for value in unigrams):
+        rows.append(["unigram", *map(number, unigrams), MISSING])
     note = (
         "The interval is of the paired difference on blocks of the test text. It covers the choice "
         "of text, not the chance of training: the two networks were trained once each, and other "
@@ -73,11 +72,42 @@ def result_section(run: Run) -> Section:
         *(Text(text, "warning") for text in _warnings(run)),
         Facts(facts),
         Table(("network", "#validation perplexity", "#test perplexity", "#epoch"), rows),
+        *(Text(text) for text in _conditions(run)),
         Text(note, "note"),
         Text("The winner's controls:"),
         Facts([(name.replace("_", " "), setting(value)) for name, value in controls]),
     ]
     return Section("Result", blocks)
+
+
+def _conditions(run: Run) -> Iterator[str]:
+    """What the perplexities were measured on, for they mean nothing without it."""
+    corpus = run.config.get("corpus")
+    if not isinstance(corpus, dict):
+        return
+    sizes = [
+        f"{corpus[name]:,} {words}"
+        for name, words in (("train_tokens", "tokens"), ("types", "types"))
+        if isinstance(corpus.get(name), int)
+    ]
+    tested = [
+        f"{corpus[f'{split}_tokens']:,} {split} tokens"
+        for split in ("validation", "test")
+        if isinstance(corpus.get(f"{split}_tokens"), int)
+    ]
+    text = f"Trained on {', '.join(sizes)}; measured on {' and '.join(tested) or 'the rest'}."
+    shares = corpus.get("unknown_share")
+    if isinstance(shares, dict) and isinstance(share := shares.get("test"), int | float):
+        text += f" {number(100 * share, 2) if share else 'No'}{' %' if share else ''}"
+        text += " of the test tokens are <unk>" if share else " test token is <unk>"
+        if share:
+            text += (
+                ", which makes perplexities lower than they would be with the full vocabulary: "
+                "compare them with others of this vocabulary only"
+            )
+        text += "."
+    if sizes:
+        yield text
 
 
 def headline(result: Mapping[str, Any]) -> str:
@@ -149,15 +179,50 @@ def rounds_section(run: Run) -> Section:
         bars.append((f"{name}, to epoch {entry['epochs']}", len(kept), cut, len(failed)))
     if not rows:
         return Section("Rounds", [Text("result.json does not tell the rounds.")])
-    score = _SCORES.get(run.result.get("metric", ""), "the score")
     caption = (
-        f"Each round trains what entered it a few epochs more and keeps those for which {score} is "
-        "lowest; the finals keep the one with the lowest validation perplexity."
+        f"Each round trains what entered it a few epochs more and keeps those for which "
+        f"{_score(run)} is lowest; the finals keep the one with the lowest validation perplexity."
     )
+    blocks: list[Block] = [Text(text) for text in _by_loss(run)]
     columns = ("round", "#epochs in all", "#entered", "#survived", "#failed", "trials that went on")
     alt = "Bars: how many candidates went on, were cut or failed in each round"
     picture = Picture(to_svg(plots.plot_rounds(bars), alt), alt)
-    return Section("Rounds", [Table(columns, rows), Pictures([picture], caption)])
+    return Section("Rounds", [Table(columns, rows), *blocks, Pictures([picture], caption)])
+
+
+def _by_loss(run: Run) -> Iterator[str]:
+    """Whom the validation loss would have kept of the pool, beside those that were kept."""
+    pool = run.rounds[0]
+    if run.result.get("metric", "loss") == "loss":
+        return
+    entered = {record.trial: record for record in at_epoch(run, pool["epochs"])}
+    losses = {
+        trial: entered[trial].val_nll
+        for trial in pool["entered"]
+        if trial in entered and entered[trial].val_nll is not None
+    }
+    kept, order = pool["survivors"], sorted(losses, key=lambda trial: (losses[trial], trial))
+    if not order:
+        return
+    chosen = order[: len(kept)]
+    same = len(set(chosen) & set(kept))
+    text = (
+        f"Of the pool, after epoch {pool['epochs']}, {_score(run)} kept trials "
+        f"{', '.join(map(str, kept))}; the validation loss of the same epoch would have kept "
+        f"{', '.join(map(str, chosen))}: {same} of {len(kept)} are the same."
+    )
+    if run.winner in losses:
+        place = order.index(run.winner) + 1
+        fate = "kept too" if run.winner in chosen else "cut"
+        text += (
+            f" The winner, trial {run.winner}, was number {place} of {len(order)} by that loss, "
+            f"and would have been {fate}."
+        )
+    yield text
+
+
+def _score(run: Run) -> str:
+    return SCORES.get(run.result.get("metric", ""), "the score")
 
 
 def _rounds(run: Run) -> list[dict[str, Any]]:
@@ -175,90 +240,6 @@ def _rounds(run: Run) -> list[dict[str, Any]]:
     return [*run.rounds, {**finals, "failed": failed, "survivors": [run.winner]}]
 
 
-def trials_section(run: Run) -> Section:
-    """Every trial after its last epoch."""
-    histories = sorted(run.candidates.values(), key=lambda history: _rank(run, history))
-    histories += [[record] for record in run.repeats]
-    names = _control_names(run)
-    rows = [_trial_row(outcome(run, history), history, names) for history in histories]
-    rows += [
-        _trial_row("other seed" if number else "reference", history, names)
-        for number, history in enumerate(run.dense)
-    ]
-    marks = [_mark(run, history) for history in histories] + [""] * len(run.dense)
-    columns = (
-        "trial",
-        "outcome",
-        *((f"#{name}" if name == "death_rate" else name).replace("_", " ") for name in names),
-        *("#last epoch", "#score", "#LS distance ± standard error", "#floored"),
-        *("#validation perplexity", "#best, at epoch", "#churn", "#live weights", "status"),
-    )
-    note = (
-        "Values are those after a trial's last epoch. Score: what the search minimised, "
-        f"{_SCORES.get(run.result.get('metric', ''), 'see the settings')}. Floored: exponents of "
-        "dead directions. Churn: share of the live weights replaced at a topology update. Trials "
-        "were trained for different numbers of epochs: compare perplexities at equal ones only."
-    )
-    return Section("Trials", [Table(columns, rows, marks), Text(note, "note")])
-
-
-def _rank(run: Run, history: list[Record]) -> tuple[bool, bool, float, int, float, int]:
-    """Winner, finalists by their best perplexity, then who came furthest with the best score."""
-    last = history[-1]
-    final = last.trial in run.finalists
-    nll = min((r.val_nll for r in history if r.val_nll is not None), default=math.inf)
-    score = math.inf if last.score is None else last.score
-    assert isinstance(last.trial, int)
-    return (
-        last.trial != run.winner,
-        not final,
-        nll if final else 0.0,
-        -(last.round or 0),
-        score,
-        last.trial,
-    )
-
-
-def _control_names(run: Run) -> list[str]:
-    """The methodological controls, and whatever else differs between the candidates."""
-    seen: dict[str, set[str]] = {}
-    for history in run.candidates.values():
-        for name, value in history[0].controls.items():
-            seen.setdefault(name, set()).add(str(value))
-    others = [name for name, values in seen.items() if name not in _CONTROLS and len(values) > 1]
-    return [*_CONTROLS, *others]
-
-
-def _trial_row(ended: str, history: list[Record], names: list[str]) -> list[str]:
-    last = history[-1]
-    best = MISSING
-    if any(record.val_nll is not None for record in history):
-        epoch = best_epoch(history)
-        (record,) = (record for record in history if record.epoch == epoch)
-        best = f"{number(record.val_perplexity)}, {epoch}"
-    status = last.status if last.reason is None else f"{last.status}: {last.reason}"
-    return [
-        str(last.trial),
-        ended,
-        *(setting(last.controls.get(name)) for name in names),
-        str(last.epoch),
-        number(last.score),
-        with_error(last.ls_distance, last.ls_std_error),
-        setting(last.floored),
-        number(last.val_perplexity),
-        best,
-        number(last.churn, 2),
-        MISSING if last.nonzeros is None else f"{last.nonzeros:,}",
-        status,
-    ]
-
-
-def _mark(run: Run, history: list[Record]) -> str:
-    return {"winner": "winner", "finalist": "finalist", "repeats": "repeat"}.get(
-        outcome(run, history).split(" ")[0], "failed" if history[-1].status == "failed" else ""
-    )
-
-
 def cost_section(run: Run) -> Section:
     """What was spent, against training every candidate to the end."""
     budget, result = run.result["budget"], run.result
@@ -267,10 +248,15 @@ def cost_section(run: Run) -> Section:
     )
     text = (
         f"The candidates were trained for {spent:,.0f} epochs; training each of them to the end "
-        f"would take {full:,.0f}: {percent(budget['ratio'])} of that was spent, or "
-        f"{percent(budget['ratio_with_dense'])} with the {dense:,.0f} epochs of the dense "
-        "networks, which a search by perplexity could do without."
+        f"would take {full:,.0f}: {percent(budget['ratio'])} of that was spent"
     )
+    if given(run):
+        text += ". The dense network was given, not trained here; its epochs are not counted."
+    else:
+        text += (
+            f", or {percent(budget['ratio_with_dense'])} with the {dense:,.0f} epochs of the dense "
+            "networks, which a search by perplexity could do without."
+        )
     facts = [
         ("epochs of candidates", f"{spent:,.0f}"),
         ("epochs of dense networks", f"{dense:,.0f}"),
@@ -297,11 +283,23 @@ def settings_section(run: Run) -> Section:
         blocks += [Text("Repeat the search:"), Code(text)]
     with contextlib.suppress(TypeError, ValueError):  # a user's own task may have any text there
         config["fingerprint"] = json.loads(config.get("fingerprint", "{}"))
-    rows = [[name, value] for name, value in _flatten(config)]
+    rows = [[name, value] for name, value in _once(list(_flatten(config)))]
     blocks.append(
         Details(f"Settings and versions ({len(rows)})", [Table(("setting", "value"), rows)])
     )
     return Section("Model and settings", blocks)
+
+
+def _once(settings: list[tuple[str, str]]) -> Iterator[tuple[str, str]]:
+    """All but what the fingerprint of the task repeats of the other settings."""
+    shown = {
+        (name.rpartition(".")[2], value)
+        for name, value in settings
+        if not name.startswith("fingerprint.")
+    }
+    for name, value in settings:
+        if not name.startswith("fingerprint.") or (name.rpartition(".")[2], value) not in shown:
+            yield name, value
 
 
 def _flatten(values: Any, name: str = "") -> Iterator[tuple[str, str]]:

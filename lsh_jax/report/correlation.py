@@ -1,0 +1,121 @@
+"""The section that asks whether the distance at the first score foretells the perplexity."""
+
+import itertools
+
+import numpy as np
+
+from lsh_jax import plots
+from lsh_jax.report.formatting import number, percent, plural, signed
+from lsh_jax.report.page import Block, Picture, Pictures, Section, Text
+from lsh_jax.report.run import Run, at_epoch
+from lsh_jax.report.svg import to_svg
+from lsh_jax.statistics import bootstrap_interval, spearman
+
+_FEW = 4  # candidates below which a rank correlation says nothing
+_RESAMPLED = 8  # candidates from which a bootstrap interval is no artefact of repeated draws
+_ROUGH = 10  # candidates below which the bootstrap interval is no more than a hint
+_LEVEL = 0.95
+
+
+def correlation_section(run: Run) -> Section:
+    """Perplexity against distance, at the first score and as late as enough candidates reach."""
+    early = {r.trial: r for r in at_epoch(run, run.first_epoch) if r.ls_distance is not None}
+    late_epoch = _furthest_epoch(run, set(early))
+    blocks: list[Block] = []
+    pictures = []
+    for epoch in [run.first_epoch] + [late_epoch] * (late_epoch > run.first_epoch):
+        points = [
+            plots.Point(trial, first.ls_distance, first.ls_std_error or 0.0, record.val_perplexity)
+            for record in at_epoch(run, epoch)
+            if isinstance(trial := record.trial, int)
+            and (first := early.get(trial)) is not None
+            and first.ls_distance is not None
+            and record.val_perplexity is not None
+        ]
+        if points:
+            pictures.append(_scatter(run, epoch, points))
+        blocks.append(Text(_correlation(points, epoch)))
+    caption = (
+        f"Across: how far a candidate's spectrum lay from the dense network's after epoch "
+        f"{run.first_epoch}, with its standard error. Up: its validation perplexity, at an epoch "
+        "that all candidates in the picture have reached. If the distance is a good judge, the "
+        "marks rise from left to right. The later picture holds only those that the search kept, "
+        "so its range is narrower and its correlation not comparable with the first."
+    )
+    head: list[Block] = [Pictures(pictures, caption)] if pictures else []
+    return Section("Does a small distance mean a low perplexity?", head + blocks)
+
+
+def _scatter(run: Run, epoch: int, points: list[plots.Point]) -> Picture:
+    cuts = [entry["epochs"] for entry in run.rounds]
+    trials = plots.Trials(run.candidates, run.winner, run.finalists, cuts)
+    label = f"validation perplexity, epoch {epoch}"
+    figure = plots.plot_scatter(f"Perplexity at epoch {epoch}", points, label, trials)
+    alt = (
+        f"Validation perplexity at epoch {epoch} against LS distance at epoch {run.first_epoch}, "
+        f"{plural(len(points), 'candidate')}"
+    )
+    return Picture(to_svg(figure, alt), alt)
+
+
+def _correlation(points: list[plots.Point], epoch: int) -> str:
+    """The rank correlation with what it is worth, and which way it went."""
+    head = f"Perplexity at epoch {epoch}, {plural(len(points), 'candidate')}: "
+    if len(points) < _FEW:
+        return f"{head}too few for a rank correlation."
+    x, y = [p.distance for p in points], [p.perplexity for p in points]
+    rho = spearman(x, y)
+    if not np.isfinite(rho):
+        return f"{head}all values are equal, so there is no rank correlation."
+    text = f"{head}Spearman rank correlation {signed(rho, 2)}, "
+    if len(points) < _RESAMPLED:
+        value = number(permutation_p(x, y), 2)
+        worth = (
+            f"exact two-sided permutation p value {value}. {_direction(rho)} So few candidates, "
+            "of one run, decide nothing, whichever way it went."
+        )
+        return text + worth
+    low, high = bootstrap_interval(spearman, x, y, level=_LEVEL, num_resamples=500)
+    text += (
+        f"{percent(_LEVEL, 0)} bootstrap interval {signed(low, 2)} to {signed(high, 2)}. "
+        f"{_direction(rho)}"
+    )
+    if low <= 0 <= high:
+        text += " The interval holds 0: this shows no connection."
+    caution = " So few candidates make the interval itself rough."
+    return text + caution * (len(points) < _ROUGH)
+
+
+def _direction(rho: float) -> str:
+    if rho == 0:
+        return "Here nearer spectra went with neither lower nor higher perplexity."
+    return f"Here the nearer spectra went with the {'lower' if rho > 0 else 'HIGHER'} perplexity."
+
+
+def permutation_p(x: list[float], y: list[float]) -> float:
+    """The exact two-sided p value of Spearman's correlation.
+
+    Args:
+      x: [n], n <= 8 or so: all n! orders are tried.
+      y: [n].
+
+    Returns:
+      The share of orders whose correlation is at least as far from 0, in (0, 1].
+    """
+    from scipy import stats  # takes half a second to import
+
+    a, b = (stats.rankdata(values) - (len(values) + 1) / 2 for values in (x, y))
+    orders = np.array(list(itertools.permutations(b)))
+    return float(np.mean(np.abs(orders @ a) >= abs(b @ a) - 1e-9))
+
+
+def _furthest_epoch(run: Run, trials: set[int | str]) -> int:
+    """The last epoch with enough candidates to correlate; failing that, the last of any."""
+    counts: dict[int, int] = {}
+    for trial, history in run.candidates.items():
+        for record in history if trial in trials else ():
+            if record.val_perplexity is not None:
+                counts[record.epoch] = counts.get(record.epoch, 0) + 1
+    enough = [epoch for epoch, count in counts.items() if count >= _FEW]
+    later = [epoch for epoch in enough if epoch > run.first_epoch]
+    return max(later or counts, default=run.first_epoch)
