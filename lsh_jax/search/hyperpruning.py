@@ -212,6 +212,7 @@ def _halve(search: Search, pool: list[Candidate]) -> tuple[list[dict[str, Any]],
         if not scores:
             reasons = {search.ledger.history(candidate.trial)[-1].reason for candidate in entering}
             raise SearchError(f"All candidates failed: {'; '.join(sorted(map(str, reasons)))}.")
+        _warn_of_beginners(search, scores, epochs)
         finished = len(scores) <= config.finalists
         count = len(scores)
         if not finished:
@@ -233,6 +234,19 @@ def _halve(search: Search, pool: list[Candidate]) -> tuple[list[dict[str, Any]],
         if finished:
             return rounds, entering
         epochs += config.ei
+
+
+def _warn_of_beginners(search: Search, scores: Mapping[int, float], epoch: int) -> None:
+    """Tells of candidates that are scored before they have begun to learn."""
+    if search.task.baseline_nll is None:
+        return
+    baseline = search.task.baseline_nll["validation"]
+    records = [search.ledger.get(trial, epoch) for trial in scores]
+    above = sum(record is not None and (record.val_nll or 0.0) > baseline for record in records)
+    if above:
+        text = f"{above} of {len(scores)} candidates are scored while no better than the unigram "
+        text += "perplexity: their scores say little; raise e0 or train on more text"
+        search.on_event("notice", {"text": text})
 
 
 def _scores(search: Search, candidates: list[Candidate], epoch: int) -> dict[int, float]:

@@ -310,6 +310,19 @@ def test_no_configuration_is_trained_twice(toy_task, search_config, tmp_path):
         assert original.duplicate_of is None
 
 
+def test_candidates_that_have_not_begun_to_learn_are_told_of(toy_task, search_config, tmp_path):
+    notices = []
+
+    def listen(kind, values):
+        if kind == "notice":
+            notices.append(values["text"])
+
+    task = toy_task()._replace(baseline_nll={"validation": 1.0, "test": 1.0})
+    hyperprune(task, search_config(), out=tmp_path / "run", on_event=listen)
+    # The toy's nll is above 1 at first, for all of them.
+    assert notices[0].startswith("5 of 5 candidates are scored while no better than the unigram")
+
+
 @pytest.mark.parametrize("metric", ["loss", "death-rate", "none"])
 def test_baselines_share_everything_but_the_score(toy_task, search_config, tmp_path, metric):
     algo = "random"  # TPE would learn from the scores and propose others
