@@ -3,6 +3,7 @@
 Everything here runs on the host, in float64, and is a function of its seed.
 """
 
+import itertools
 import math
 from collections.abc import Callable
 from typing import Any
@@ -35,6 +36,29 @@ def spearman(x: ArrayLike, y: ArrayLike) -> float:
     if np.ptp(x) == 0 or np.ptp(y) == 0:
         return math.nan
     return float(stats.spearmanr(x, y).statistic)
+
+
+def spearman_p_value(x: ArrayLike, y: ArrayLike) -> float:
+    """The exact two-sided permutation p value of Spearman's correlation, for few values.
+
+    Args:
+      x: [n], 2 <= n <= 9: all n! orders are tried.
+      y: [n].
+
+    Returns:
+      The share of orders whose correlation is at least as far from 0, in (0, 1].
+
+    Raises:
+      ConfigError: for samples of unequal length, or too few or too many values.
+    """
+    from scipy import stats
+
+    x, y = _paired(x, y)
+    check(2 <= x.size <= 9, "x", "hold 2 to 9 values", x.size)
+    a, b = (stats.rankdata(values) - (x.size + 1) / 2 for values in (x, y))
+    orders = np.array(list(itertools.permutations(b)))
+    # Sums of half-integers: what equals the observed value differs from it by rounding at most.
+    return float(np.mean(np.abs(orders @ a) >= abs(b @ a) - 1e-9))
 
 
 def bootstrap_interval(

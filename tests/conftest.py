@@ -3,10 +3,11 @@
 import os
 import pathlib
 
-# Tests compile much and compute little; several QR threads on a busy machine wait for each other.
+# Tests compile much and compute little; several threads a test wait for each other.
 os.environ.setdefault(
     "XLA_FLAGS",
-    "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true",
+    "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true "
+    "--xla_cpu_multi_thread_eigen=false",
 )
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 

@@ -120,6 +120,7 @@ def test_the_winner_can_be_loaded_and_has_the_sparsity_asked_for(small_run):
     assert "w0" in saved.vocabulary
 
 
+@pytest.mark.slow
 def test_the_same_command_twice_gives_the_same_ledger(small_run, text_folder, cache, tmp_path):
     again = command(
         "--data=text",

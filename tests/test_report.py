@@ -13,7 +13,6 @@ from lsh_jax import plots
 from lsh_jax.config import ConfigError, SearchConfig
 from lsh_jax.report import headline, write_report
 from lsh_jax.report.__main__ import main
-from lsh_jax.report.correlation import permutation_p
 from lsh_jax.report.formatting import MISSING, number
 from lsh_jax.search.ledger import Ledger, Record, best_epoch
 
@@ -522,18 +521,6 @@ def test_eight_candidates_get_an_interval_and_the_direction(tmp_path):
     markdown = _check_page(run)[1]
     assert "Perplexity at epoch 3, 8 candidates: Spearman rank correlation +1.00, 95 %" in markdown
     assert "Here the nearer spectra went with the lower perplexity" in markdown
-
-
-@pytest.mark.parametrize(
-    ("y", "p"),
-    [
-        ([1.0, 2.0, 3.0], 2 / 6),  # as far from 0: 123 and 321
-        ([2.0, 1.0, 3.0], 1.0),  # correlation 1/2, which every order reaches
-        ([1.0, 1.0, 2.0], 4 / 6),  # ties: the 2 is not in the middle
-    ],
-)
-def test_permutation_p_value_counts_orders(y, p):
-    assert permutation_p([10.0, 20.0, 30.0], y) == pytest.approx(p)
 
 
 def test_rounds_say_whom_the_validation_loss_would_have_kept(run, tmp_path):

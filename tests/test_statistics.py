@@ -6,7 +6,12 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from lsh_jax.statistics import bootstrap_interval, paired_block_bootstrap, spearman
+from lsh_jax.statistics import (
+    bootstrap_interval,
+    paired_block_bootstrap,
+    spearman,
+    spearman_p_value,
+)
 
 
 def test_spearman_agrees_with_scipy_and_with_a_value_derived_by_hand():
@@ -107,3 +112,15 @@ def test_what_cannot_be_met_is_refused(call, message):
 def test_importing_the_module_does_not_import_scipys_statistics():
     program = "import sys, lsh_jax.statistics; assert 'scipy.stats' not in sys.modules"
     subprocess.run([sys.executable, "-c", program], check=True)
+
+
+@pytest.mark.parametrize(
+    ("y", "p"),
+    [
+        ([1.0, 2.0, 3.0], 2 / 6),  # as far from 0: 123 and 321
+        ([2.0, 1.0, 3.0], 1.0),  # correlation 1/2, which every order reaches
+        ([1.0, 1.0, 2.0], 4 / 6),  # ties: the 2 is not in the middle
+    ],
+)
+def test_the_exact_p_value_counts_orders(y, p):
+    assert spearman_p_value([10.0, 20.0, 30.0], y) == pytest.approx(p)

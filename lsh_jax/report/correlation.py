@@ -1,7 +1,5 @@
 """The section that asks whether the distance at the first score foretells the perplexity."""
 
-import itertools
-
 import numpy as np
 
 from lsh_jax import plots
@@ -9,7 +7,7 @@ from lsh_jax.report.formatting import number, percent, plural, signed
 from lsh_jax.report.page import Block, Picture, Pictures, Section, Text
 from lsh_jax.report.run import Run, at_epoch
 from lsh_jax.report.svg import to_svg
-from lsh_jax.statistics import bootstrap_interval, spearman
+from lsh_jax.statistics import bootstrap_interval, spearman, spearman_p_value
 
 _FEW = 4  # candidates below which a rank correlation says nothing
 _RESAMPLED = 8  # candidates from which a bootstrap interval is no artefact of repeated draws
@@ -69,7 +67,7 @@ def _correlation(points: list[plots.Point], epoch: int) -> str:
         return f"{head}all values are equal, so there is no rank correlation."
     text = f"{head}Spearman rank correlation {signed(rho, 2)}, "
     if len(points) < _RESAMPLED:
-        value = number(permutation_p(x, y), 2)
+        value = number(spearman_p_value(x, y), 2)
         worth = (
             f"exact two-sided permutation p value {value}. {_direction(rho)} So few candidates, "
             "of one run, decide nothing, whichever way it went."
@@ -90,23 +88,6 @@ def _direction(rho: float) -> str:
     if rho == 0:
         return "Here nearer spectra went with neither lower nor higher perplexity."
     return f"Here the nearer spectra went with the {'lower' if rho > 0 else 'HIGHER'} perplexity."
-
-
-def permutation_p(x: list[float], y: list[float]) -> float:
-    """The exact two-sided p value of Spearman's correlation.
-
-    Args:
-      x: [n], n <= 8 or so: all n! orders are tried.
-      y: [n].
-
-    Returns:
-      The share of orders whose correlation is at least as far from 0, in (0, 1].
-    """
-    from scipy import stats  # takes half a second to import
-
-    a, b = (stats.rankdata(values) - (len(values) + 1) / 2 for values in (x, y))
-    orders = np.array(list(itertools.permutations(b)))
-    return float(np.mean(np.abs(orders @ a) >= abs(b @ a) - 1e-9))
 
 
 def _furthest_epoch(run: Run, trials: set[int | str]) -> int:
