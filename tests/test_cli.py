@@ -163,8 +163,15 @@ def test_an_interrupted_command_resumes_to_the_same_ledger(small_run, text_folde
         "--max-evals=4",
         f"--out={tmp_path / 'run'}",
     ]
+    # A job in a shell's background starts with Ctrl-C ignored, and so would its children.
+    heeding = (
+        "import runpy, signal, sys\n"
+        "signal.signal(signal.SIGINT, signal.default_int_handler)\n"
+        "sys.argv = sys.argv[1:]\n"
+        "runpy.run_path(sys.argv[0], run_name='__main__')\n"
+    )
     with subprocess.Popen(
-        [sys.executable, str(SCRIPT), *arguments],
+        [sys.executable, "-c", heeding, str(SCRIPT), *arguments],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
