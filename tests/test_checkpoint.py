@@ -1,6 +1,7 @@
 import functools
 import json
 import shutil
+import signal
 
 import jax
 import jax.numpy as jnp
@@ -423,3 +424,28 @@ def test_a_model_that_was_cut_short_while_it_replaced_another_is_refused(
     with pytest.raises(OSError, match="No space"):
         save_model(model_path, MODEL, state.params, state.sparsity.masks, VOCABULARY)
     refused(model_path, "model.json")
+
+
+def test_an_interrupt_waits_for_the_checkpoint_under_way(tmp_path, monkeypatch):
+    """Orbax's threads would go on without their event loop, and say so at length."""
+    import orbax.checkpoint as ocp
+
+    finish = ocp.StandardCheckpointer.wait_until_finished
+    finished = []
+
+    def interrupted_finish(self):
+        signal.raise_signal(signal.SIGINT)
+        finish(self)
+        finished.append(True)
+
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
+            patched.setattr(ocp.StandardCheckpointer, "wait_until_finished", interrupted_finish)
+            save_checkpoint(tmp_path / "1", {"w": jnp.ones(3)})
+        assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    finally:
+        signal.signal(signal.SIGINT, before)
+    assert finished
+    save_checkpoint(tmp_path / "1", {"w": jnp.ones(3)})
+    assert restore_checkpoint(tmp_path / "1", {"w": jnp.zeros(3)})["w"].sum() == 3
