@@ -105,7 +105,13 @@ PRESETS: dict[Preset, Settings] = {
         ei=2,
         final_epochs=20,
         model=ModelConfig(vocab_size=5000, embed_size=128, hidden_size=128),
-        train=TrainConfig(max_train_tokens=400_000, max_eval_tokens=50_000),
+        train=TrainConfig(
+            learning_rate=10.0,
+            batch_size=10,
+            bptt=20,
+            max_train_tokens=150_000,
+            max_eval_tokens=30_000,
+        ),
         space=SpaceConfig(update_every=(1.0,)),
     ),
     "paper-lstm": Settings(
