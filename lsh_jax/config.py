@@ -98,11 +98,15 @@ class ModelConfig(_Config):
     """A word-level language model: embedding, stacked recurrent layers, decoder."""
 
     cell: Cell = "lstm"
+    """Recurrent cell of every layer."""
     vocab_size: int = 10_000
     """Types that the model knows; rarer words become <unk>."""
     embed_size: int = 200
+    """Width of the embedding."""
     hidden_size: int = 200
+    """Units of each layer."""
     num_layers: int = 2
+    """Recurrent layers, one above the other."""
 
     def __post_init__(self) -> None:
         """Checks every field."""
@@ -152,14 +156,19 @@ class TrainConfig(_Config):
     """SGD over windows of a contiguous token stream."""
 
     learning_rate: float = 20.0
+    """Step size of SGD, constant."""
     clip: float = 0.25
     """Largest norm of the gradient of the dense weights, > 0."""
     weight_decay: float = 1.2e-6
+    """Coefficient of the L2 penalty's gradient."""
     dropout_embed: float = 0.0
     """Rate at which whole words lose their embedding, in [0, 1); no dropout in evaluation."""
     dropout_input: float = 0.2
+    """Rate for elements of the embedded input."""
     dropout_hidden: float = 0.2
+    """Rate for elements between the layers."""
     dropout_output: float = 0.2
+    """Rate for elements of the last layer's output."""
     batch_size: int = 20
     """Columns of the token stream that are trained side by side."""
     bptt: int = 35
@@ -167,6 +176,7 @@ class TrainConfig(_Config):
     segments_per_epoch: int = 4
     """Segments of an epoch; progress, checkpoints and topology updates sit on their borders."""
     eval_batch_size: int = 10
+    """Columns of validation and of test that are read side by side."""
     max_train_tokens: int = 0
     """Use only the first so many training tokens; 0 for all."""
     max_eval_tokens: int = 0
@@ -227,11 +237,17 @@ class SpaceConfig(_Config):
     """The choices of each control; a control with one choice is fixed."""
 
     init: tuple[SparseInit, ...] = ("uniform", "er")
+    """How the live weights are shared out among the matrices at the start."""
     death: tuple[Death, ...] = ("magnitude", "set", "threshold", "global_magnitude")
+    """Which weights are removed at a topology update."""
     growth: tuple[Growth, ...] = ("random", "gradient")
+    """Which weights are grown in their place."""
     redistribution: tuple[Redistribution, ...] = ("none", "magnitude", "nonzeros")
+    """How the grown weights are shared out among the matrices."""
     death_rate: tuple[float, ...] = (0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
+    """Share of the live weights removed at an update, at first; it falls along a cosine."""
     update_every: tuple[float, ...] = (1.0,)
+    """Epochs between topology updates: 1, a fraction of 1, or inf for a static topology."""
 
     def __post_init__(self) -> None:
         """Checks that every control has a choice, named once and valid."""

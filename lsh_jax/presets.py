@@ -49,6 +49,7 @@ class Settings:
     sparsity: float = 0.67
     """Share of zeros over all prunable weights, in (0, 1)."""
     seed: int = 0
+    """Of initial weights, dropout, proposals, masks and growth."""
     ask_batch: int = 4
     """Proposals asked for at a time; part of the search, not of the machine."""
     reference: Reference = "same-epoch"
