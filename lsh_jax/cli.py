@@ -22,6 +22,7 @@ from lsh_jax.accelerators import select_accelerator, use_compile_cache
 from lsh_jax.checkpoint import CheckpointError, SavedModel, load_model
 from lsh_jax.config import ConfigError
 from lsh_jax.data import Corpus, load_corpus
+from lsh_jax.data.cache import default_cache_dir
 from lsh_jax.data.vocabulary import UNK
 from lsh_jax.estimate import (
     describe_model,
@@ -214,10 +215,7 @@ def _corpus_statistics(corpus: Corpus) -> dict[str, Any]:
 
 def cache_directory(settings: Settings) -> pathlib.Path:
     """Where corpora, dense networks and compiled programs are kept between runs."""
-    if settings.cache_dir is not None:
-        return pathlib.Path(settings.cache_dir)
-    base = os.environ.get("XDG_CACHE_HOME") or pathlib.Path.home() / ".cache"
-    return pathlib.Path(base) / "lsh_jax"
+    return pathlib.Path(settings.cache_dir) if settings.cache_dir else default_cache_dir()
 
 
 def run_directory(settings: Settings) -> pathlib.Path:

@@ -49,7 +49,7 @@ def advance(search: Search, candidate: Candidate, epochs: int, search_round: int
             record = _scored(search, record, measured)
         record_line(search, record)
         history.append(record)
-        if measured.failure is None and not search.keep_all:
+        if record.status == "ok" and not search.keep_all:
             keep_checkpoints(search.run, candidate.trial, {epoch, best_epoch(history)})
 
 
@@ -61,14 +61,11 @@ def _scored(search: Search, record: Record, measured: Measurement) -> Record:
     config, dense = search.config, search.dense
     epoch = reference_epoch(config.reference, record.epoch, record.val_nll, dense.records)
     found = distance(spectrum, dense.spectra[epoch])
-    record = dataclasses.replace(
-        record,
-        **found._asdict(),
-    )
-    value = score(config.metric, record)
-    if not math.isfinite(value):
-        return dataclasses.replace(record, status="failed", reason=f"the score is {value}")
-    return dataclasses.replace(record, score=value)
+    if not math.isfinite(found.ls_distance):  # squares beyond float32; JSON has no such number
+        reason = f"the LS distance is {found.ls_distance}"
+        return dataclasses.replace(record, status="failed", reason=reason)
+    record = dataclasses.replace(record, **found._asdict())
+    return dataclasses.replace(record, score=score(config.metric, record))
 
 
 def record_line(search: Search, record: Record) -> None:

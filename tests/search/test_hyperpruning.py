@@ -232,6 +232,26 @@ def test_an_epoch_that_failed_after_its_evaluation_cannot_win(toy_task, search_c
     assert reasons == {"the Lyapunov spectrum is not finite"}
 
 
+def test_a_distance_beyond_numbers_is_a_failure_with_its_reason(toy_task, search_config, tmp_path):
+    task = toy_task()
+
+    def spectrum(state):
+        exponents, std_error = task.spectrum(state)
+        # The toy's candidates of rate 0.6 share the dense network's; the others overflow.
+        spoilt = float(state["rate"]) != np.float32(0.6)
+        return np.float32(exponents * (-3e38 if spoilt else 1.0) / 9), std_error
+
+    found = hyperprune(
+        task._replace(spectrum=spectrum),
+        search_config(max_evals=9, final_epochs=5),
+        out=tmp_path / "run",
+    )
+    failed = [r for r in found.records if r.status == "failed"]
+    assert failed
+    assert {r.reason for r in failed} == {"the LS distance is inf"}
+    assert found.result["best"]["controls"]["death_rate"] == 0.6
+
+
 def test_spectra_without_standard_errors_leave_none_in_the_ledger(
     toy_task, search_config, tmp_path
 ):
