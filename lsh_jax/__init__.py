@@ -25,8 +25,23 @@ if TYPE_CHECKING:
     )
     from lsh_jax.data import Corpus, load_corpus
     from lsh_jax.distance import ls_distance
+    from lsh_jax.distance_noise import debiased_squared_distance, distance_gap_z
+    from lsh_jax.embeddings import fit_pca
     from lsh_jax.language_models import LanguageModel, make_language_model
-    from lsh_jax.lyapunov import LyapunovResult, lyapunov_spectrum, rnn_lyapunov_spectrum
+    from lsh_jax.lyapunov import (
+        LyapunovResult,
+        convergence,
+        covariant_lyapunov_vectors,
+        flow_spectrum,
+        kaplan_yorke_dimension,
+        ks_entropy,
+        lyapunov_from_jacobians,
+        lyapunov_spectrum,
+        max_lyapunov_exponent,
+        rank_mask,
+        rnn_lyapunov_spectrum,
+        running_exponents,
+    )
     from lsh_jax.search.hyperpruning import hyperprune
     from lsh_jax.search.language_model_task import make_language_model_task
     from lsh_jax.search.task import Task, TrainInfo
@@ -49,15 +64,27 @@ __all__ = (
     "TrainInfo",
     "__version__",
     "apply_masks",
+    "convergence",
+    "covariant_lyapunov_vectors",
+    "debiased_squared_distance",
+    "distance_gap_z",
     "dynamic_sparsity",
+    "fit_pca",
+    "flow_spectrum",
     "hyperprune",
+    "kaplan_yorke_dimension",
+    "ks_entropy",
     "load_corpus",
     "load_model",
     "ls_distance",
+    "lyapunov_from_jacobians",
     "lyapunov_spectrum",
     "make_language_model",
     "make_language_model_task",
+    "max_lyapunov_exponent",
+    "rank_mask",
     "rnn_lyapunov_spectrum",
+    "running_exponents",
     "save_model",
     "sparsity",
 )
@@ -75,8 +102,23 @@ _MODULES = {
     ),
     "lsh_jax.data": ("Corpus", "load_corpus"),
     "lsh_jax.distance": ("ls_distance",),
+    "lsh_jax.distance_noise": ("debiased_squared_distance", "distance_gap_z"),
+    "lsh_jax.embeddings": ("fit_pca",),
     "lsh_jax.language_models": ("LanguageModel", "make_language_model"),
-    "lsh_jax.lyapunov": ("LyapunovResult", "lyapunov_spectrum", "rnn_lyapunov_spectrum"),
+    "lsh_jax.lyapunov": (
+        "LyapunovResult",
+        "convergence",
+        "covariant_lyapunov_vectors",
+        "flow_spectrum",
+        "kaplan_yorke_dimension",
+        "ks_entropy",
+        "lyapunov_from_jacobians",
+        "lyapunov_spectrum",
+        "max_lyapunov_exponent",
+        "rank_mask",
+        "rnn_lyapunov_spectrum",
+        "running_exponents",
+    ),
     "lsh_jax.search.hyperpruning": ("hyperprune",),
     "lsh_jax.search.language_model_task": ("make_language_model_task",),
     "lsh_jax.search.task": ("Task", "TrainInfo"),

@@ -130,8 +130,10 @@ def describe_model(settings: Settings) -> str:
     """The network and what pruning leaves of it, as text."""
     model, total = settings.model, num_prunable(settings)
     live = round((1 - settings.sparsity) * total)
+    widths = set(model.widths)
+    sizes = f"{model.num_layers} x {widths.pop()}" if len(widths) == 1 else f"{model.widths}"
     return (
-        f"Model: {model.cell.upper()} {model.num_layers} x {model.hidden_size}, {total:,} prunable "
+        f"Model: {model.cell.upper()} {sizes}, {total:,} prunable "
         f"weights, {live:,} of them live in a candidate (sparsity {settings.sparsity:g})"
     )
 

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from lsh_jax.cells import LSTMCell, lstm_layer
+from lsh_jax.cells import CELLS, run_layer
 from lsh_jax.config import ModelConfig
 from lsh_jax.types import Array, Carry, Hyper, Key, Params
 
@@ -22,9 +22,11 @@ class LanguageModel(NamedTuple):
 
     Attributes:
       config: the sizes.
-      init: `init(key) -> params`, a plain dict: {"embedding": {"table" [V, E]}, "layers_0": {"W"
-        [E, 4H], "U" [H, 4H], "b" [4H]}, ..., "decoder": {"W" [H, V], "b" [V]}}.
-      init_carry: `init_carry(batch_size) -> carry`, zeros: a tuple of (h, c), [B, H] each.
+      init: `init(key) -> params`, a plain dict: {"embedding": {"table" [V, E]}, "layers_0": {...},
+        ..., "decoder": {"W" [H, V], "b" [V]}}. A layer holds the parameters of its cell's module in
+        `cells`, {"W" [E, 4H], "U" [H, 4H], "b" [4H]} of an LSTM; a tied decoder holds "b" alone.
+      init_carry: `init_carry(batch_size) -> carry`, zeros: a tuple with the carry of each layer,
+        (h, c) of an LSTM and h of the other cells, [B, H] each.
       apply: `apply(params, tokens [T, B], carry, *, key=None, dropout=None) -> (logits [T, B, V],
         carry)`. A key together with `dropout`, a `Hyper` whose four rates are read, turns dropout
         on.
@@ -50,10 +52,8 @@ def make_language_model(config: ModelConfig) -> LanguageModel:
         return _init(config, key)
 
     def init_carry(batch_size: int) -> Carry:
-        def zeros() -> Array:
-            return jnp.zeros((batch_size, config.hidden_size))
-
-        return tuple((zeros(), zeros()) for _ in range(config.num_layers))
+        zeros = CELLS[config.cell].init_carry
+        return tuple(zeros((batch_size, width)) for width in config.widths)
 
     def apply(
         params: Params,
@@ -75,18 +75,22 @@ def layer_names(config: ModelConfig) -> tuple[str, ...]:
 
 def _init(config: ModelConfig, key: Key) -> Params:
     embedding_key, decoder_key, *layer_keys = jax.random.split(key, 2 + config.num_layers)
-    vocab, embed, hidden = config.vocab_size, config.embed_size, config.hidden_size
+    vocab, embed, cell = config.vocab_size, config.embed_size, CELLS[config.cell]
 
     def uniform(key: Key, shape: tuple[int, ...]) -> Array:
         return jax.random.uniform(key, shape, jnp.float32, -_EMBEDDING_BOUND, _EMBEDDING_BOUND)
 
     params: dict[str, Any] = {"embedding": {"table": uniform(embedding_key, (vocab, embed))}}
-    carry = (jnp.zeros(hidden), jnp.zeros(hidden))
-    width = embed
-    for name, layer_key in zip(layer_names(config), layer_keys, strict=True):
-        params[name] = dict(LSTMCell(hidden).init(layer_key, carry, jnp.zeros(width))["params"])
-        width = hidden
-    params["decoder"] = {"W": uniform(decoder_key, (hidden, vocab)), "b": jnp.zeros(vocab)}
+    below = embed
+    for name, layer_key, width in zip(layer_names(config), layer_keys, config.widths, strict=True):
+        module = cell.module(width, config.depth, config.coupled)
+        inputs = jnp.zeros(below, jnp.float32)
+        variables = module.init(layer_key, cell.init_carry((width,)), inputs)
+        params[name] = dict(variables["params"])
+        below = width
+    params["decoder"] = {"b": jnp.zeros(vocab, jnp.float32)}
+    if not config.tied:
+        params["decoder"]["W"] = uniform(decoder_key, (below, vocab))
     return params
 
 
@@ -98,7 +102,7 @@ def _apply(
     key: Key | None,
     dropout: Hyper | None,
 ) -> tuple[Array, Carry]:
-    table = params["embedding"]["table"]
+    cell, table = CELLS[config.cell], params["embedding"]["table"]
     if key is None or dropout is None:
         x = table[tokens]
         layer_keys: list[Any] = [None] * config.num_layers
@@ -113,12 +117,14 @@ def _apply(
     for name, layer_carry, layer_key, rate in zip(
         layer_names(config), carry, layer_keys, rates, strict=True
     ):
-        x, layer_carry = lstm_layer(params[name], x, layer_carry)
+        x, layer_carry = run_layer(cell, params[name], x, layer_carry)
         if layer_key is not None:
             x = x * _dropout_mask(layer_key, rate, x.shape)
         carries.append(layer_carry)
     decoder = params["decoder"]
-    return jnp.dot(x, decoder["W"]) + decoder["b"][None, None, :], tuple(carries)
+    # A tied decoder keeps the words that dropout took from the input, as Zilly et al.'s code does.
+    W = table.T if config.tied else decoder["W"]
+    return jnp.dot(x, W) + decoder["b"][None, None, :], tuple(carries)
 
 
 def _dropout_mask(key: Key, rate: Any, shape: tuple[int, ...]) -> Array:

@@ -24,6 +24,7 @@ NAN, INF = math.nan, math.inf
 NOT_COUNTS = (NAN, INF, -INF, -1, 2.5, "3", None, True)
 NOT_POSITIVE = (*NOT_COUNTS, 0)
 CHOICES = ("", "no such name", None, 0, ["magnitude"])
+NOT_FLAGS = (None, 0, 1, "True", np.True_)
 NOT_NUMBERS = (NAN, -INF, -0.1, "0.5", None, True)
 NOT_RATES = (*NOT_NUMBERS, 1.0, 1.5, INF)  # [0, 1)
 
@@ -34,6 +35,10 @@ REFUSED = {
         "embed_size": NOT_POSITIVE,
         "hidden_size": NOT_POSITIVE,
         "num_layers": NOT_POSITIVE,
+        "depth": (*NOT_POSITIVE, 2),  # the default cell is no RHN
+        "coupled": (*NOT_FLAGS, False),
+        "tied": NOT_FLAGS,
+        "layer_sizes": (None, 3, [3, 3], (3,), (3, 3, 3), (3, 0), (3, 2.0), (3, True), ("3", 3)),
     },
     SparsityConfig: {
         "sparsity": NOT_RATES,
@@ -102,6 +107,8 @@ CASES = [
 ACCEPTED = [
     (ModelConfig, {"vocab_size": 2, "embed_size": 1, "hidden_size": 1, "num_layers": 1}),
     (ModelConfig, {"hidden_size": np.int64(3)}),
+    (ModelConfig, {"cell": "rhn", "depth": 10, "coupled": False, "tied": True}),
+    (ModelConfig, {"layer_sizes": (7, 200), "tied": True, "hidden_size": 3}),
     (SparsityConfig, {"sparsity": 0, "death_rate": 0.0, "update_every": INF}),
     (SparsityConfig, {"sparsity": 0.999, "death_rate": 1, "horizon": 1}),
     (TrainConfig, {"clip": INF, "weight_decay": 0, "dropout_input": 0, "learning_rate": 1e-9}),
@@ -129,6 +136,24 @@ def test_every_setting_has_bad_values_in_the_table():
 def test_values_at_the_edge_of_their_range_are_accepted(config, values):
     made = config(**values)
     assert {name: getattr(made, name) for name in values} == values
+
+
+@pytest.mark.parametrize("cell", ["lstm", "gru", "tanh"])
+@pytest.mark.parametrize(("name", "value"), [("depth", 2), ("coupled", False)])
+def test_what_an_rhn_alone_has_is_refused_for_another_cell(cell, name, value):
+    with pytest.raises(ConfigError, match=f"`{name}` must be .* with cell={cell}"):
+        ModelConfig(cell, **{name: value})
+
+
+@pytest.mark.parametrize("sizes", [{}, {"hidden_size": 200, "layer_sizes": (200, 30)}])
+def test_a_tied_decoder_wants_a_last_layer_as_wide_as_the_embedding(sizes):
+    with pytest.raises(ConfigError, match=r"`tied` needs .* set `embed_size` to (30|200), or give"):
+        ModelConfig(embed_size=100, tied=True, **sizes)
+
+
+def test_the_widths_are_the_layer_sizes_or_the_hidden_size_of_every_layer():
+    assert ModelConfig(hidden_size=7, num_layers=3).widths == (7, 7, 7)
+    assert ModelConfig(hidden_size=7, layer_sizes=(5, 6)).widths == (5, 6)
 
 
 def test_a_message_names_the_setting_the_condition_and_the_value():

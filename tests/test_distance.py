@@ -9,7 +9,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from lsh_jax.distance import count_floored, ls_distance, ls_distance_std_error, num_leading
+from lsh_jax.distance import (
+    Preparation,
+    count_floored,
+    ls_distance,
+    ls_distance_std_error,
+    num_leading,
+    prepare_spectrum,
+)
 
 LAYERS, SIZE = 2, 6
 SPECTRA = hnp.arrays(np.float32, (LAYERS, SIZE), elements=st.floats(-20, 3, width=32))
@@ -99,6 +106,48 @@ def test_an_embedding_is_applied_before_the_comparison():
     np.testing.assert_allclose(distance, np.linalg.norm(embedded), rtol=1e-4)
 
 
+def test_weights_scale_squares_in_l2_and_average_in_w1():
+    # Sorted: differences -3 and 0 in the first layer, 0 and 4 in the second one.
+    a, b = [[-2.0, 1.0], [0.0, -3.0]], [[4.0, -2.0], [-7.0, 0.0]]
+    weights = [[4.0, 9.0], [1.0, 0.25]]
+    assert float(ls_distance(a, b, weights=weights)) == pytest.approx(math.sqrt(4 * 9 + 4))
+    w1 = (4 * 3 + 0.25 * 4) / 14.25
+    assert float(ls_distance(a, b, metric="w1", weights=weights)) == pytest.approx(w1)
+    normalized = math.sqrt((4 * 9 + 4) / 14.25)
+    assert float(ls_distance(a, b, weights=weights, normalize=True)) == pytest.approx(normalized)
+    # One for each compared exponent: the first of each layer, and then those of its quantiles.
+    assert float(ls_distance(a, b, share=0.5, weights=[[4.0], [1.0]])) == 6.0
+    options = {"num_points": 1, "weights": ([4.0], [1.0])}
+    assert float(ls_distance(a, b, **options)) == pytest.approx(math.sqrt(16))
+
+
+def test_equal_weights_are_none():
+    a, b = random_spectra(20, LAYERS, SIZE), random_spectra(21, LAYERS, SIZE)
+    ones = np.ones((LAYERS, SIZE), np.float32)
+    for metric in ("l2", "w1"):
+        plain = ls_distance(a, b, metric=metric, normalize=True)
+        weighted = ls_distance(a, b, metric=metric, normalize=True, weights=3 * ones)
+        np.testing.assert_allclose(weighted, plain, rtol=1e-6)
+
+
+def test_a_weight_of_zero_leaves_an_exponent_out():
+    a, b = random_spectra(22, SIZE), random_spectra(23, SIZE)
+    weights = np.array([1, 1, 0, 0, 0, 0], np.float32)
+    np.testing.assert_allclose(
+        ls_distance(a, b, weights=weights), ls_distance(a, b, share=1 / 3), rtol=1e-6
+    )
+
+
+def test_a_spectrum_is_prepared_as_it_is_compared():
+    spectrum = ([-1.0, 2.0, -40.0], [0.0, 5.0])
+    prepared = prepare_spectrum(spectrum, Preparation(share=0.6))
+    np.testing.assert_array_equal(prepared, [2.0, -1.0, 5.0, 0.0])
+    plain = prepare_spectrum(spectrum, Preparation(sort=False))
+    np.testing.assert_array_equal(plain, [-1.0, 2.0, -15.0, 0.0, 5.0])
+    points = prepare_spectrum(spectrum, Preparation(num_points=1, floor=-50.0))
+    np.testing.assert_array_equal(points, [-1.0, 0.0])
+
+
 def test_nan_is_not_hidden():
     a = np.array([0.0, np.nan], np.float32)
     assert np.isnan(ls_distance(a, np.zeros(2, np.float32)))
@@ -113,10 +162,13 @@ def test_the_gradient_between_equal_spectra_is_exactly_zero(metric):
 
 
 @pytest.mark.parametrize("metric", ["l2", "w1"])
-def test_the_gradient_agrees_with_finite_differences(metric):
+@pytest.mark.parametrize("weights", [None, [[2.0, 0.5, 0.0], [1.0, 3.0, 0.1]]])
+def test_the_gradient_agrees_with_finite_differences(metric, weights):
     with jax.enable_x64(True):
         a, b, direction = np.random.default_rng(12).normal(size=(3, LAYERS, SIZE))
-        distance = jax.jit(lambda x: ls_distance(x, b, metric=metric, share=0.5))
+        distance = jax.jit(
+            lambda x: ls_distance(x, b, metric=metric, share=0.5, weights=weights, normalize=True)
+        )
         slope = jnp.vdot(jax.grad(distance)(a), direction)
         step = 1e-6 * direction
         difference = (distance(a + step) - distance(a - step)) / 2e-6
@@ -164,6 +216,15 @@ def test_the_standard_error_equals_a_value_derived_by_hand():
     np.testing.assert_allclose(floored, expected, rtol=1e-6)
 
 
+def test_the_standard_error_of_a_weighted_distance_equals_a_value_derived_by_hand():
+    # d = sqrt(4 * 9 + 16) for differences 3 and 4; gradient (4 * 3, 4) / d.
+    error = ls_distance_std_error(
+        np.array([4.0, -3.0]), [0.3, 0.0], np.array([1.0, -7.0]), [0.0, 0.2], weights=[4.0, 1.0]
+    )
+    expected = math.sqrt((12 * 0.3) ** 2 + (4 * 0.2) ** 2) / math.sqrt(52)
+    np.testing.assert_allclose(error, expected, rtol=1e-6)
+
+
 def test_the_standard_error_between_equal_spectra_is_zero_and_so_is_its_gradient():
     a, error = jnp.asarray(random_spectra(19, 4)), jnp.full(4, 0.1)
     value, gradient = jax.jit(
@@ -186,6 +247,20 @@ def test_the_standard_error_between_equal_spectra_is_zero_and_so_is_its_gradient
         (np.ones(3), (np.ones(3), 1.0), {}, r"`b` must be \[K\], \[L, K\] or a tuple"),
         (np.ones(3), np.ones(4), {"num_points": 0}, r"`num_points` must be at least 1, got 0"),
         (np.ones(3), np.ones(4), {"num_points": 5, "sort": False}, r"`sort` must be True"),
+        (
+            np.ones(3),
+            np.ones(3),
+            {"weights": np.ones(2)},
+            r"`weights` must have one entry for.*\[3\]",
+        ),
+        (np.ones(3), np.ones(3), {"weights": [1, -1, 1]}, r"`weights` must be at least 0, and not"),
+        (np.ones(3), np.ones(3), {"weights": [0, 0, 0]}, r"`weights` must be at least 0, and not"),
+        (
+            np.ones(3),
+            np.ones(3),
+            {"weights": np.ones(3), "embed": jnp.sin},
+            r"`weights` must be None where `embed` is given",
+        ),
     ],
 )
 def test_what_cannot_be_met_is_refused(a, b, options, message):

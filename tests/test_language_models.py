@@ -1,3 +1,4 @@
+import dataclasses
 import pathlib
 
 import jax
@@ -44,6 +45,13 @@ def example(reference):
 def hyper(**rates):
     settings = dict.fromkeys(Hyper._fields, 0.0) | rates
     return Hyper(**{name: np.float32(value) for name, value in settings.items()})
+
+
+def drawn(model):
+    """Parameters of order 1 with no leaf at zero, in no time."""
+    rng = np.random.default_rng(0)
+    shapes = jax.eval_shape(model.init, KEY)
+    return jax.tree.map(lambda leaf: rng.normal(size=leaf.shape).astype(np.float32), shapes)
 
 
 def equal(tree, other):
@@ -106,6 +114,48 @@ def test_the_parameters_are_the_documented_tree(num_layers):
     assert type(params) is dict
     assert {type(leaves) for leaves in params.values()} == {dict}
     assert layer_names(config) == tuple(name for name in expected if name.startswith("layers"))
+
+
+TIED_RHN = ModelConfig("rhn", 11, 5, 4, 2, depth=2, coupled=False, tied=True, layer_sizes=(3, 5))
+
+
+def test_layers_may_differ_in_width_and_a_tied_table_stands_once():
+    model = make_language_model(TIED_RHN)
+    shapes = jax.tree.map(lambda leaf: leaf.shape, jax.eval_shape(model.init, KEY))
+    assert shapes == {
+        "embedding": {"table": (11, 5)},
+        "layers_0": {"W": (5, 9), "R_0": (3, 9), "R_1": (3, 9), "b": (9,), "b_1": (9,)},
+        "layers_1": {"W": (3, 15), "R_0": (5, 15), "R_1": (5, 15), "b": (15,), "b_1": (15,)},
+        "decoder": {"b": (11,)},
+    }
+    assert jax.tree.map(jnp.shape, model.init_carry(7)) == ((7, 3), (7, 5))
+    carry = make_language_model(ModelConfig("lstm", 11, 5, 4, 2, layer_sizes=(3, 2))).init_carry(7)
+    assert jax.tree.map(jnp.shape, carry) == (((7, 3), (7, 3)), ((7, 2), (7, 2)))
+
+
+def test_a_tied_decoder_multiplies_by_the_table_of_the_embedding():
+    tied, untied = map(make_language_model, (TIED_RHN, dataclasses.replace(TIED_RHN, tied=False)))
+    params = drawn(tied)
+    tokens = np.arange(6, dtype=np.int32).reshape(3, 2)
+    logits, carry = jax.jit(tied.apply)(params, tokens, tied.init_carry(2))
+    params["decoder"]["W"] = params["embedding"]["table"].T
+    expected, _ = jax.jit(untied.apply)(params, tokens, untied.init_carry(2))
+    np.testing.assert_allclose(logits, expected, atol=1e-6)
+    assert [leaf.shape for leaf in carry] == [(2, 3), (2, 5)]
+
+
+def test_gradients_reach_every_parameter_of_every_layer():
+    model = make_language_model(TIED_RHN)
+    tokens = np.arange(9, dtype=np.int32).reshape(3, 3)
+
+    def loss_fn(params):
+        logits, _ = model.apply(params, tokens, model.init_carry(3))
+        return jnp.mean(logits**2)
+
+    grads = jax.jit(jax.grad(loss_fn))(drawn(model))
+    for leaf in jax.tree.leaves(grads):
+        assert np.isfinite(leaf).all()
+        assert np.count_nonzero(leaf) > 0.8 * np.size(leaf)  # two words of the table are not read
 
 
 wide_init = jax.jit(make_language_model(ModelConfig("lstm", 200, 50, 40, 1)).init)

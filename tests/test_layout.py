@@ -22,15 +22,20 @@ LEVELS = (
     ("config", "machine"),
     (
         "cells",
-        "lyapunov.spectrum",
         "lyapunov.orthonormalize",
+        "lyapunov.benettin",
+        "lyapunov.result",
+        "lyapunov.spectrum",
+        "lyapunov.flow",
+        "lyapunov.covariant",
+        "lyapunov.convergence",
         "lyapunov.dimensions",
         "distance",
         "data",
         "sparsity",
         "statistics",
     ),
-    ("language_models", "optimizers", "lyapunov"),  # the rest of lyapunov knows our models
+    ("language_models", "optimizers", "lyapunov", "distance_noise", "embeddings"),
     ("training", "checkpoint", "convert"),
     ("search",),
     ("plots", "report", "progress", "presets", "accelerators", "estimate", "cli"),
@@ -47,7 +52,7 @@ HOMES = {
     "ray": ("search/",),
     "rich": ("progress.py",),
     "tyro": ("cli.py",),
-    "matplotlib": ("plots.py", "report/svg.py"),  # the report turns a figure into text
+    "matplotlib": ("plots/", "report/svg.py"),  # the report turns a figure into text
     "scipy": ("statistics.py",),
     # Nowhere:
     "torch": (),

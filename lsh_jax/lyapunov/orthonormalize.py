@@ -1,7 +1,17 @@
 """QR back-ends for the deviation vectors, behind one signature.
 
-Only Z = Q R with a small residual matters for a spectrum, and that every back-end makes the same
-choice of sign: the diagonal of R is never negative, so that Q is unique where Z has full rank.
+A spectrum needs Z = Q R with an upper triangular R and a small residual; the logarithms of R's
+diagonal telescope over the steps whatever the columns of Q are, as long as the frame at the two
+ends of a run is orthonormal. So there is a choice, flops for Z of N x K:
+
+  householder  4 N K^2 - 4 K^3 / 3   backward stable for every Z, orthonormal at rank deficiency
+  solve        3 N K^2 - 2 K^3 / 3   the R of Householder, then Q = Z R^-1
+  cholesky     3 N K^2 + K^3 / 3     R from the Gram matrix, Q = Z R^-1; NaN beyond 1 / sqrt(eps)
+  lu             N K^2 - K^3 / 3     Q is a row-permuted unit lower triangle: not orthonormal
+
+"lu" is the treppeniteration of Bauer (1957) with partial pivoting: no entry of its Q exceeds one in
+absolute value, so the frame stays well conditioned, for a quarter of Householder's flops. It
+stands between two orthonormalizations (`qr_every` of `lyapunov_spectrum`), never for one.
 """
 
 import functools
@@ -20,26 +30,97 @@ Orthonormalize = Callable[[Array], tuple[Array, Array]]  # Z [N, K] -> Q [N, K],
 def householder(Z: Array) -> tuple[Array, Array]:
     """Householder QR: backward stable for every Z, and Q stays orthonormal at rank deficiency."""
     Q, R = jnp.linalg.qr(Z)
-    # sign(0) := +1, as a zero would wipe out a deviation vector for good.
-    signs = jnp.where(jnp.diagonal(R) < 0, -1, 1).astype(R.dtype)
+    signs = _signs(R)
     return Q * signs[None, :], R * signs[:, None]
 
 
-BACKENDS: dict[str, Orthonormalize] = {"householder": householder}
+def solve(Z: Array) -> tuple[Array, Array]:
+    """R by Householder, then Q = Z R^-1 by a triangular solve: no Q is ever formed by reflections.
+
+    Z = Q R holds to the last digits, which is what the exponents depend on, while Q is orthonormal
+    only up to eps cond(Z). Where R_kk is (nearly) zero the divisor is held at eps max |R|, so that
+    a direction which the map wipes out reads a large negative number and spoils no other.
+    """
+    R = jnp.linalg.qr(Z, mode="r")
+    R = R * _signs(R)[:, None]
+    return _divide(Z, R), R
+
+
+def cholesky(Z: Array) -> tuple[Array, Array]:
+    """R from the Cholesky factor of Z^T Z, then Q = Z R^-1: matrix products alone, for K << N.
+
+    Squaring Z squares its condition number: beyond about 3e3 in float32 (7e7 in float64) the Gram
+    matrix loses its smallest eigenvalues and the factor is NaN.
+    """
+    lower = jax.lax.linalg.cholesky(jnp.dot(Z.T, Z), symmetrize_input=False)
+    R = lower.T
+    return _divide(Z, R), R
+
+
+def lu(Z: Array) -> tuple[Array, Array]:
+    """LU with partial pivoting: Z = Q R with Q = P^T L and R = U, but for signs.
+
+    A column without a pivot keeps its unit entry, so that the frame has full rank at any Z.
+    """
+    size, num_columns = Z.shape
+    packed, _, permutation = jax.lax.linalg.lu(Z)
+    unit = jnp.eye(size, num_columns, dtype=Z.dtype)
+    lower = jnp.tril(packed, -1) + unit
+    upper = jnp.triu(packed[:num_columns])
+    signs = _signs(upper)
+    return (lower * signs[None, :])[jnp.argsort(permutation)], upper * signs[:, None]
+
+
+BACKENDS: dict[str, Orthonormalize] = {
+    "householder": householder,
+    "solve": solve,
+    "cholesky": cholesky,
+}
+NAMES = ("auto", *BACKENDS, "lu")
+
+
+def auto(Z: Array) -> tuple[Array, Array]:
+    """The back-end that suits the platform which the program is lowered for, and the shape.
+
+    CPU: Householder, as LAPACK's is as fast as the rest. GPU: Cholesky where K <= N / 8, as leading
+    directions are well conditioned and products fast, else solve, which needs no product of
+    reflections. TPU, where QR goes column by column: Cholesky where K <= N / 8, else Householder.
+    The rules for GPU and TPU are reasoned from operation counts, not measured.
+    """
+    few = 8 * Z.shape[1] <= Z.shape[0]
+    return jax.lax.platform_dependent(
+        Z,
+        cuda=cholesky if few else solve,
+        rocm=cholesky if few else solve,
+        tpu=cholesky if few else householder,
+        default=householder,
+    )
+
+
+def between_blocks(Z: Array) -> tuple[Array, Array]:
+    """What keeps a frame well conditioned from one QR to the next, by platform: LU on the CPU."""
+    few = 8 * Z.shape[1] <= Z.shape[0]
+    return jax.lax.platform_dependent(
+        Z,
+        cuda=cholesky if few else solve,
+        rocm=cholesky if few else solve,
+        tpu=cholesky if few else householder,
+        default=lu,
+    )
 
 
 def orthonormalizer(name: str) -> Orthonormalize:
-    """The back-end of that name; "auto" takes Householder, which serves every K <= N.
+    """The back-end that orthonormalizes under that name; "lu" leaves it to Householder.
 
     Raises:
       ConfigError: for an unknown name.
     """
-    check_choice("qr", name, ("auto", *BACKENDS))
-    return BACKENDS["householder" if name == "auto" else name]
+    check_choice("qr", name, NAMES)
+    return {**BACKENDS, "auto": auto, "lu": householder}[name]
 
 
 def log_diagonal(R: Array) -> Array:
-    """log R_kk [K], with R_kk held above the smallest normal number of its type.
+    """log |R_kk| [K], with |R_kk| held above the smallest normal number of its type.
 
     A singular direction so reads about -87 (float32) or -708 (float64) nats when its R_kk is an
     exact zero, and about the log of the rounding unit, -16 or -36, when rounding blurs the zero:
@@ -53,6 +134,22 @@ def random_frame(key: Key, size: int, num_columns: int, dtype: Any = jnp.float32
     """K orthonormal deviation vectors, uniform over all such frames, [N, K].
 
     A random frame has a share of every direction, so none of the leading ones is missed, as
-    happens with columns of the identity when the tangent map is block-triangular.
+    happens with columns of the identity when the tangent map is block-triangular. The draw is made
+    in float32, so that float64 starts from the same frame.
     """
-    return householder(jax.random.normal(key, (size, num_columns), dtype))[0]
+    draw = jax.random.normal(key, (size, num_columns), jnp.float32)
+    return householder(draw.astype(dtype))[0]
+
+
+def _signs(R: Array) -> Array:
+    """Signs [K] that make R_kk positive; sign(0) := +1, as 0 would wipe out a column."""
+    return jnp.where(jnp.diagonal(R) < 0, -1, 1).astype(R.dtype)
+
+
+def _divide(Z: Array, R: Array) -> Array:
+    """Z R^-1, with |R_kk| held above eps max |R| in the divisor."""
+    diagonal = jnp.diagonal(R)
+    least = jnp.finfo(R.dtype).eps * jnp.max(jnp.abs(R))
+    safe = jnp.maximum(diagonal, jnp.maximum(least, jnp.finfo(R.dtype).tiny))
+    divisor = R + jnp.diag(safe - diagonal)
+    return jax.lax.linalg.triangular_solve(divisor, Z, left_side=False, lower=False)

@@ -1,39 +1,16 @@
-"""The Lyapunov spectrum of any differentiable map, driven by inputs or autonomous.
-
-Benettin's method: push K deviation vectors through the tangent map of every step, make them
-orthonormal again by QR, average log R_kk. This file knows no model.
-"""
+"""The Lyapunov spectrum of any differentiable map, driven by inputs or autonomous."""
 
 import math
-from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import jax.numpy as jnp
-from jax.flatten_util import ravel_pytree
 
-from lsh_jax.config import check
-from lsh_jax.lyapunov.orthonormalize import (
-    Orthonormalize,
-    log_diagonal,
-    orthonormalizer,
-    random_frame,
-)
+from lsh_jax.config import ConfigError, check, check_choice
+from lsh_jax.lyapunov.benettin import TANGENTS, Linearize, benettin_scan
+from lsh_jax.lyapunov.orthonormalize import NAMES, lu, orthonormalizer, random_frame
+from lsh_jax.lyapunov.result import LyapunovResult, interval_lengths, summarize
 from lsh_jax.types import Array, Key, PyTree, State, StepFn
-
-Linearize = Callable[[State, Any], tuple[State, Callable[[Array], Array]]]
-# (state, input of the step) -> the next state, and what takes Q [N, K] to J Q [N, K]
-
-
-class LyapunovResult(NamedTuple):
-    """A Lyapunov spectrum and what it takes to continue the run."""
-
-    exponents: Array  # [K], largest first, in log_base units per dt
-    std_error: Array  # [K], of the exponents, in their order; NaN below 4 averaged steps
-    local_exponents: Array  # [num_qr, K], finite-time rates whose mean the exponents are
-    state: State  # after the last step
-    q: Array  # [N, K], the frame after the last step; columns in QR order, never sorted
-    num_steps: int  # steps averaged over, without burn_in
 
 
 def lyapunov_spectrum(
@@ -56,14 +33,20 @@ def lyapunov_spectrum(
 ) -> LyapunovResult:
     """Estimates the leading Lyapunov exponents of a map.
 
-    The trajectory and the frame advance in one `lax.scan`, with every matrix product (those of
-    `step_fn` too) at the highest precision: bfloat16 and TF32, which accelerators default to,
-    would move the exponents by 1e-3 to 1e-1. Works under `jit`, `vmap` (a batch of states, inputs
-    or parameters) and `grad`; wrap repeated calls in `jax.jit`.
+    Benettin's method: push K deviation vectors through the tangent map of every step, make them
+    orthonormal again by QR, average log R_kk. Every matrix product (those of `step_fn` too) is
+    made at the highest precision: bfloat16 and TF32, which accelerators default to, would move
+    the exponents by 1e-3 to 1e-1. Works under `jit`, `vmap` (a batch of states, inputs or
+    parameters) and `grad`; wrap repeated calls in `jax.jit`. A batch over several devices is a
+    `jax.jit` of the `vmap` with inputs sharded along the batch, or `jax.shard_map`.
+
+    Memory, per element of a batch: about 4 N K floats while running, and num_qr * K to return.
+    Reverse mode keeps N + N K floats an interval between QRs and computes the rest again, so that
+    a larger `qr_every` (with "lu") bounds it; `jax.lax.map` with a `batch_size` bounds the batch.
 
     A direction that the map wipes out reads a large negative number, never -inf or NaN: about the
-    log of the rounding unit per step, or of the smallest normal float where R_kk is exactly zero.
-    Its gradient is NaN there, as that of a QR decomposition is.
+    log of the rounding unit per step, or of the smallest normal float where R_kk is exactly zero
+    (`rank_mask` tells them). Its gradient is NaN there, as that of a QR decomposition is.
 
     Args:
       step_fn: `step_fn(state, x) -> state`; x is None where there are no inputs.
@@ -74,31 +57,38 @@ def lyapunov_spectrum(
       num_exponents: K, 1 <= K <= N; None computes all N (or as many as `q0` has columns).
       burn_in: first steps, which turn state and frame but are left out of the mean; 0 <= burn_in,
         and burn_in < T with inputs.
-      qr_every: steps between re-orthonormalisations; 1.
+      qr_every: steps between re-orthonormalisations, >= 1; the last interval has what is left. The
+        columns collapse onto the leading one in between, by the spread of the K exponents times
+        qr_every: 12 nats of it are the most that float32 stands (27 float64). Beyond, the
+        exponents that are lost become NaN under `jit` and raise an error outside of it.
       dt: time between two steps, > 0: exponents are per unit of time.
       log_base: base of the logarithm, > 1: e gives nats, 2 the bits of the authors' files.
       tangent: "jvp" linearises `step_fn` by automatic differentiation and applies it to all
-        columns. A callable `(state, x) -> (next state, Q -> J Q)` takes its place, and that of
-        `step_fn`, which is then not called; its tangent space may be smaller than the state.
-      qr: "auto" or "householder".
+        columns; "jacobian" forms the dense Jacobian, for K near N. A callable `(state, x) ->
+        (next state, Q -> J Q)` takes their place, and that of `step_fn`, which is then not called;
+        its tangent space may be smaller than the state.
+      qr: "householder", "solve", "cholesky" (K much smaller than N) or "auto", by platform and
+        shape; see `orthonormalize`. "lu", with `qr_every` above 1, factorizes by LU in the steps
+        between two QRs: any spread, exponents as exact as those of a QR every step, and on the
+        CPU 2 to 4 times as fast. All give the same `local_exponents` up to rounding.
       q0: first frame, orthonormal columns, [N, K]; its rows define N. Without it N is the number
         of floats in `state`, and the frame is drawn from `key`.
       key: key of the random first frame; None is `jax.random.key(0)`.
       stop_gradient: None, or "state" to differentiate with the trajectory held constant: biased,
         but free of gradients that grow like exp(largest exponent * time).
-      return_vectors: False.
+      return_vectors: whether to return `q_history` [num_qr, N, K] and `r_history` [num_qr, K, K],
+        the QR of every interval; not with "lu".
 
     Returns:
       A LyapunovResult. Its `state` and `q` continue the run as `state` and `q0` of a next call
-      with `burn_in=0`. The standard error is that of batch means: floor(sqrt(num_steps)) blocks
-      of consecutive steps are taken for independent.
+      with `burn_in=0`, and `join_results` makes one result of the two. The standard error is that
+      of batch means (see `summarize`).
 
     Raises:
       ConfigError: (a ValueError) for an argument that cannot be met; it names the argument, the
         value and the condition.
     """
-    _check_options(qr_every, dt, log_base, tangent, stop_gradient, return_vectors)
-    orthonormalize = orthonormalizer(qr)
+    _check_options(qr_every, dt, log_base, tangent, qr, stop_gradient, return_vectors)
     state = jax.tree.map(jnp.asarray, state)
     num_steps = _averaged_steps(inputs, num_steps, burn_in)
     q = _first_frame(state, num_exponents, q0, key)
@@ -106,115 +96,115 @@ def lyapunov_spectrum(
         linearize = tangent
     else:
         _check_step(step_fn, state, inputs, q)
-        linearize = jvp_tangent(step_fn)
-    state, q, logs = benettin_scan(
+        linearize = TANGENTS[tangent](step_fn)
+    state, q, growth = benettin_scan(
         linearize,
-        orthonormalize,
+        orthonormalizer(qr),
         state,
         q,
         inputs,
         num_steps=num_steps,
         burn_in=burn_in,
+        qr_every=qr_every,
+        between=lu if qr == "lu" else None,
         hold_trajectory=stop_gradient == "state",
+        keep_vectors=return_vectors,
     )
-    local = logs / (dt * math.log(log_base))
-    exponents, std_error, local = summarize(local[:, None, :])
-    return LyapunovResult(exponents, std_error, local, state, q, num_steps)
+    lengths = interval_lengths(num_steps, qr_every, len(growth.logs)).astype(growth.logs.dtype)
+    rates = growth.logs / lengths[:, None]
+    if qr != "lu" and qr_every > 1:
+        rates = _refuse_collapse(rates, qr_every)
+    summary = summarize(rates[:, None, :] / (dt * math.log(log_base)), num_steps, qr_every)
+    if qr == "cholesky":
+        _refuse_breakdown(summary.exponents)
+    return LyapunovResult(
+        exponents=summary.exponents,
+        std_error=summary.std_error,
+        local_exponents=summary.local_exponents,
+        state=state,
+        q=q,
+        num_steps=num_steps,
+        qr_every=qr_every,
+        order=summary.order,
+        q_history=growth.q,
+        r_history=growth.r,
+    )
 
 
-def jvp_tangent(step_fn: StepFn) -> Linearize:
-    """The tangent map by automatic differentiation: linearised once a step, applied to K columns.
+def max_lyapunov_exponent(
+    step_fn: StepFn, state: State, inputs: PyTree = None, **options: Any
+) -> LyapunovResult:
+    """Estimates the largest Lyapunov exponent alone, with its standard error.
 
-    Args:
-      step_fn: `step_fn(state, x) -> state`, any pytree of floats of one type as state.
-
-    Returns:
-      `(state, x) -> (next state, Q [N, K] -> J Q [N, K])`, rows in the order of `ravel_pytree`.
-    """
-
-    def linearize(state: State, x: Any) -> tuple[State, Callable[[Array], Array]]:
-        _, unravel = ravel_pytree(state)
-        new_state, push = jax.linearize(lambda state: step_fn(state, x), state)
-
-        def push_column(column: Array) -> Array:
-            return ravel_pytree(push(unravel(column)))[0]
-
-        return new_state, jax.vmap(push_column, in_axes=1, out_axes=1)
-
-    return linearize
-
-
-def benettin_scan(
-    linearize: Linearize,
-    orthonormalize: Orthonormalize,
-    state: State,
-    q: Array,
-    inputs: PyTree,
-    *,
-    num_steps: int,
-    burn_in: int,
-    hold_trajectory: bool = False,
-) -> tuple[State, Array, Array]:
-    """Advances trajectory and frame by burn_in + num_steps steps.
+    One deviation vector, normalised every step: the cheapest question that a spectrum answers. Is
+    the map chaotic (exponent above 0), or does a driven network forget its first state (below 0,
+    the echo-state property)?
 
     Args:
-      linearize: the tangent map, `(state, x) -> (next state, Q -> J Q)`.
-      orthonormalize: a back-end of `orthonormalize.BACKENDS`.
+      step_fn: as for `lyapunov_spectrum`.
       state: the first state.
-      q: the first frame, [N, K].
-      inputs: None, or a pytree with burn_in + num_steps entries along its leading axis.
-      num_steps: steps whose growth is returned.
-      burn_in: steps before them.
-      hold_trajectory: whether no derivative flows from one state to the next.
+      inputs: what drives the map, [T, ...].
+      **options: those of `lyapunov_spectrum`, but `num_exponents`.
 
     Returns:
-      The last state, the last frame [N, K], and log R_kk of every step in nats, in QR order,
-      [num_steps, K].
+      A LyapunovResult with K = 1: `exponents[0]` and `std_error[0]`.
     """
-
-    def advance(carry: tuple[State, Array], x: Any) -> tuple[tuple[State, Array], Array]:
-        state, q = carry
-        if hold_trajectory:
-            state = jax.lax.stop_gradient(state)
-        state, push = linearize(state, x)
-        q, r = orthonormalize(push(q))
-        return (state, q), log_diagonal(r)
-
-    with jax.default_matmul_precision("highest"):
-        carry, logs = jax.lax.scan(advance, (state, q), inputs, length=burn_in + num_steps)
-    return *carry, logs[burn_in:]  # one loop compiles in half the time of two
+    return lyapunov_spectrum(step_fn, state, inputs, num_exponents=1, **options)
 
 
-@jax.jit
-def summarize(local: Array) -> tuple[Array, Array, Array]:
-    """Means over time and batch, sorted, with their standard errors.
-
-    Batch means: each column of the batch is cut into floor(sqrt(T)) blocks of consecutive steps
-    (what is left over at the start is not used), long enough to be nearly independent; the
-    standard error is that of the mean of all block means. NaN for fewer than two of them.
+def lyapunov_from_jacobians(jacobians: Array, **options: Any) -> LyapunovResult:
+    """Estimates Lyapunov exponents from the Jacobians of a trajectory that was run elsewhere.
 
     Args:
-      local: finite-time exponents in QR order, [T, B, K].
+      jacobians: J_1, J_2, ... in the order of time, [T, N, N]; J_t[i, j] is the derivative of
+        component i after step t with respect to component j before it.
+      **options: those of `lyapunov_spectrum`, but `inputs` and `tangent`.
 
     Returns:
-      exponents [K], largest first; their standard errors [K] and the local exponents averaged
-      over the batch [T, K], both in the order of the exponents.
+      A LyapunovResult, with the `state` an empty array.
+
+    Raises:
+      ConfigError: for an array that is not [T, N, N] of float32 or float64.
     """
-    num_steps, _, num_exponents = local.shape
-    num_blocks = math.isqrt(num_steps)
-    length = num_steps // num_blocks
-    blocks = local[num_steps - num_blocks * length :]
-    means = blocks.reshape(num_blocks, length, -1, num_exponents).mean(axis=1)
-    means = means.reshape(-1, num_exponents)
-    count = means.shape[0]
-    if count >= 2:
-        std_error = means.std(axis=0, ddof=1) / math.sqrt(count)
-    else:
-        std_error = jnp.full((num_exponents,), jnp.nan, local.dtype)
-    local = local.mean(axis=1)
-    exponents = local.mean(axis=0)
-    order = jnp.argsort(exponents, descending=True)
-    return exponents[order], std_error[order], local[:, order]
+    jacobians = jnp.asarray(jacobians)
+    shape = jacobians.shape
+    square = jacobians.ndim == 3 and shape[1] == shape[2] and 0 not in shape
+    check(square, "jacobians", "be [T, N, N]", shape)
+    if "q0" not in options:
+        size, key = shape[1], options.pop("key", None)
+        count = options.pop("num_exponents", None)
+        zeros = jnp.zeros(size, jacobians.dtype)
+        options["q0"] = _first_frame(zeros, count, None, key)
+
+    def linearize(state: State, J: Array) -> Any:
+        return state, lambda Q: jnp.dot(J, Q)
+
+    empty = jnp.zeros(0, jacobians.dtype)
+    return lyapunov_spectrum(lambda state, _: state, empty, jacobians, tangent=linearize, **options)
+
+
+def _refuse_collapse(rates: Array, qr_every: int) -> Array:
+    """Drops exponents that rounding has swallowed: an error, or NaN while tracing."""
+    limit = -0.75 * math.log(jnp.finfo(rates.dtype).eps)  # 12 nats in float32, 27 in float64
+    means = rates.mean(axis=0)
+    spread = (means.max() - means) * qr_every
+    if not isinstance(spread, jax.core.Tracer) and float(spread.max()) > limit:
+        per_step = float(spread.max()) / qr_every
+        advice = f"at most {int(limit / per_step)}" if per_step <= limit else "qr_every=1"
+        raise ConfigError(
+            f"`qr_every` must keep the spread of the exponents below {limit:.0f} nats an interval "
+            f"in {rates.dtype}, got {qr_every} steps of {per_step:.3g} nats: take {advice}, fewer "
+            'exponents, float64, or qr="lu", which stands any spread.'
+        )
+    return jnp.where((spread > limit)[None, :], jnp.nan, rates)
+
+
+def _refuse_breakdown(exponents: Array) -> None:
+    if not isinstance(exponents, jax.core.Tracer) and not bool(jnp.isfinite(exponents).all()):
+        raise ConfigError(
+            '`qr` must suit the condition of the deviation vectors, got "cholesky" and a Gram '
+            'matrix without a Cholesky factor: take qr="householder", or fewer exponents.'
+        )
 
 
 def _check_options(
@@ -222,18 +212,21 @@ def _check_options(
     dt: float,
     log_base: float,
     tangent: str | Linearize,
+    qr: str,
     stop_gradient: str | None,
     return_vectors: bool,
 ) -> None:
-    check(qr_every == 1, "qr_every", "be 1", qr_every)
+    check(qr_every >= 1, "qr_every", "be at least 1", qr_every)
     check(0 < dt < math.inf, "dt", "be positive and finite", dt)
     check(1 < log_base < math.inf, "log_base", "be above 1 and finite", log_base)
-    known = callable(tangent) or tangent == "jvp"
-    check(
-        known, "tangent", 'be one of "jvp", or a callable (state, x) -> (state, Q -> JQ)', tangent
-    )
+    known = callable(tangent) or tangent in TANGENTS
+    condition = f"be one of {', '.join(TANGENTS)}, or a callable (state, x) -> (state, Q -> J Q)"
+    check(known, "tangent", condition, tangent)
+    check_choice("qr", qr, NAMES)
+    if qr == "lu":
+        check(qr_every > 1, "qr_every", 'be above 1 with qr="lu", which never orthonormalizes', 1)
+        check(not return_vectors, "return_vectors", 'be False with qr="lu"', return_vectors)
     check(stop_gradient in (None, "state"), "stop_gradient", 'be None or "state"', stop_gradient)
-    check(not return_vectors, "return_vectors", "be False", return_vectors)
 
 
 def _averaged_steps(inputs: PyTree, num_steps: int | None, burn_in: int) -> int:

@@ -1,9 +1,9 @@
 """Structured Jacobians of our cells, applied to deviation vectors.
 
-For an LSTM with preactivation a = x W + b + h U, gates i, f, g, o, and the next
-c' = f c + i g, h' = o tanh(c'), all products below in the order J Q (the authors' code multiplies
-by the transpose of J, which reverses the product over time). One column of a batch; `jax.vmap`
-serves a batch.
+One layer and one column of a batch (`jax.vmap` serves both), all products in the order J Q: the
+authors' code multiplies by the transpose of J for the LSTM and the GRU, which reverses the product
+over time. U_g below is the block of the recurrent matrix behind gate g, transposed: [H, H], a row
+belongs to the unit that receives. The caller sets the precision of the products.
 """
 
 from collections.abc import Callable
@@ -12,13 +12,26 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from lsh_jax.cells import LSTMCarry, lstm_update
-from lsh_jax.lyapunov.spectrum import Linearize
-from lsh_jax.types import Array
+from lsh_jax.cells import CELLS, LSTMCarry, gru_gates, lstm_update, rhn_depth, rhn_gates
+from lsh_jax.lyapunov.benettin import Linearize
+from lsh_jax.types import Array, Params
+
+
+def rows_per_unit(cell: str, state: str) -> int:
+    """Rows of the tangent space for each unit of a layer.
+
+    Args:
+      cell: a name in `CELLS`.
+      state: "full" or "hidden".
+
+    Returns:
+      2 for the full state (h, c) of an LSTM, else 1.
+    """
+    return 2 if cell == "lstm" and state == "full" else 1
 
 
 class _Slopes(NamedTuple):
-    """Partial derivatives at one step, unit by unit, [H] each; a_i is the preactivation of i."""
+    """Partial derivatives of an LSTM, unit by unit, [H] each; a_i is the preactivation of i."""
 
     c_i: Array  # dc'/da_i
     c_f: Array  # dc'/da_f
@@ -42,25 +55,28 @@ def _lstm_slopes(preactivation: Array, c: Array, new_c: Array) -> _Slopes:
     )
 
 
-def lstm_full_tangent(U: Array) -> Linearize:
+def lstm_full_tangent(params: Params) -> Linearize:
     """The tangent map of a layer with everything it carries, (h, c): N = 2 H, rows of h first.
 
-    4 H^2 K multiply-adds' worth of flops a step: the blocks of U behind i, f and g enter only
-    as their row-scaled sum A = dc'/dh, so that [dh; dc] becomes
+    With gates i, f, g, o and the next c' = f c + i g, h' = o tanh(c'), [dh; dc] becomes
 
-      dc' = A dh + f dc,    dh' = (dh'/dc') dc' + (dh'/da_o) U_o dh.
+      dc' = A dh + f dc,    dh' = (dh'/dc') dc' + (dh'/da_o) U_o dh,
+
+    where the blocks of U behind i, f and g enter only as their row-scaled sum A = dc'/dh: 4 H^2 K
+    flops a step, half of what two blocks for each of two rows would take.
 
     Args:
-      U: recurrent weights, gates in the order i, f, g, o, [H, 4H].
+      params: {"U" [H, 4H]}, gates in the order i, f, g, o.
 
     Returns:
-      `(state, x) -> (next state, Q -> J Q)` with state (h, c), [H] each, x the input's part of
-      the preactivation, x W + b, [4H], and Q [2H, K].
+      `(state, drive) -> (next state, Q -> J Q)` with state (h, c), [H] each, drive the input's part
+      of the preactivation, x W + b, [4H], and Q [2H, K].
     """
-    U_i, U_f, U_g, U_o = jnp.split(U.T, 4)  # [H, H], a row belongs to the unit that receives
+    U = params["U"]
+    U_i, U_f, U_g, U_o = jnp.split(U.T, 4)
 
-    def linearize(state: LSTMCarry, x: Array) -> tuple[LSTMCarry, Callable[[Array], Array]]:
-        preactivation = x + jnp.dot(state[0], U)
+    def linearize(state: LSTMCarry, drive: Array) -> tuple[LSTMCarry, Callable[[Array], Array]]:
+        preactivation = drive + jnp.dot(state[0], U)
         new_state = lstm_update(preactivation, state)
         slopes = _lstm_slopes(preactivation, state[1], new_state[1])
         A = slopes.c_i[:, None] * U_i + slopes.c_f[:, None] * U_f + slopes.c_g[:, None] * U_g
@@ -76,7 +92,7 @@ def lstm_full_tangent(U: Array) -> Linearize:
     return linearize
 
 
-def lstm_hidden_tangent(U: Array) -> Linearize:
+def lstm_hidden_tangent(params: Params) -> Linearize:
     """The tangent map of h alone, with the memory c held on its path: N = H.
 
     This is the object whose spectrum Hyperpruning (arXiv 2506.07975) compares: J = dh'/dh, c an
@@ -84,15 +100,16 @@ def lstm_hidden_tangent(U: Array) -> Linearize:
     of the LSTM as a dynamical system, and costs 2 H^2 K flops a step.
 
     Args:
-      U: recurrent weights, gates in the order i, f, g, o, [H, 4H].
+      params: {"U" [H, 4H]}, gates in the order i, f, g, o.
 
     Returns:
       As `lstm_full_tangent`, with Q [H, K].
     """
+    U = params["U"]
     U_i, U_f, U_g, U_o = jnp.split(U.T, 4)
 
-    def linearize(state: LSTMCarry, x: Array) -> tuple[LSTMCarry, Callable[[Array], Array]]:
-        preactivation = x + jnp.dot(state[0], U)
+    def linearize(state: LSTMCarry, drive: Array) -> tuple[LSTMCarry, Callable[[Array], Array]]:
+        preactivation = drive + jnp.dot(state[0], U)
         new_state = lstm_update(preactivation, state)
         slopes = _lstm_slopes(preactivation, state[1], new_state[1])
         J = (
@@ -106,4 +123,103 @@ def lstm_hidden_tangent(U: Array) -> Linearize:
     return linearize
 
 
-LSTM_TANGENTS = {"full": lstm_full_tangent, "hidden": lstm_hidden_tangent}
+def gru_tangent(params: Params) -> Linearize:
+    """The tangent map of a GRU (Cho et al. 2014): N = H, 2 H^2 K flops a step.
+
+    With h' = (1 - z) n + z h, n = tanh(a_n + r m), m = h U_n + b_n:
+
+      dh' = z dh + A dh,
+      A = (h - n) z (1 - z) U_z + (1 - z) (1 - n^2) [r U_n + m r (1 - r) U_r].
+
+    Args:
+      params: {"U" [H, 3H], "b_n" [H]}, gates in the order r, z, n.
+
+    Returns:
+      `(h [H], drive [3H]) -> (next h, Q [H, K] -> J Q)`.
+    """
+    U_r, U_z, U_n = jnp.split(params["U"].T, 3)
+
+    def linearize(h: Array, drive: Array) -> tuple[Array, Callable[[Array], Array]]:
+        r, z, n, m = gru_gates(params, h, drive)
+        by_n = (1 - z) * (1 - n**2)
+        A = (
+            ((h - n) * z * (1 - z))[:, None] * U_z
+            + (by_n * r)[:, None] * U_n
+            + (by_n * m * r * (1 - r))[:, None] * U_r
+        )
+        return (1 - z) * n + z * h, lambda Q: jnp.dot(A, Q) + z[:, None] * Q
+
+    return linearize
+
+
+def tanh_tangent(params: Params) -> Linearize:
+    """The tangent map of h' = tanh(drive + h U): dh' = (1 - h'^2) U^T dh, 2 H^2 K flops a step.
+
+    Args:
+      params: {"U" [H, H]}.
+
+    Returns:
+      `(h [H], drive [H]) -> (next h, Q [H, K] -> J Q)`.
+    """
+    U = params["U"]
+
+    def linearize(h: Array, drive: Array) -> tuple[Array, Callable[[Array], Array]]:
+        new_h = CELLS["tanh"].step(params, h, drive)
+        return new_h, lambda Q: (1 - new_h**2)[:, None] * jnp.dot(U.T, Q)
+
+    return linearize
+
+
+def rhn_tangent(params: Params) -> Linearize:
+    """The tangent map of an RHN (Zilly et al. 2017, arXiv 1607.03474): N = H.
+
+    The micro-steps s' = h t + s c follow one another within the step, and so do their tangents,
+
+      ds' = c ds + A ds,    A = t (1 - h^2) R_h + (h - s) t (1 - t) R_t          coupled, c = 1 - t,
+                            A = t (1 - h^2) R_h + h t (1 - t) R_t + s c (1 - c) R_c        else:
+
+    2 H^2 K flops a micro-step, where multiplying their Jacobians first takes 2 H^3 more. All biases
+    act, other than in the authors' code, whose spectrum is that of a map without some of them.
+
+    Args:
+      params: {"R_0", "R_1", ... [H, G], "b_1", ... [G]}, in the order h, t(, c); G = 2 H or 3 H.
+
+    Returns:
+      `(s [H], drive [G]) -> (next s, Q [H, K] -> J Q)`.
+    """
+    depth = rhn_depth(params)
+    blocks = [_blocks(params[f"R_{d}"]) for d in range(depth)]
+
+    def linearize(s: Array, drive: Array) -> tuple[Array, Callable[[Array], Array]]:
+        factors = []
+        for micro_step, (R_h, R_t, *R_c) in enumerate(blocks):
+            h, t, c = rhn_gates(params, micro_step, s, drive)
+            A = (t * (1 - h**2))[:, None] * R_h
+            A += ((h if R_c else h - s) * t * (1 - t))[:, None] * R_t
+            if R_c:
+                A += (s * c * (1 - c))[:, None] * R_c[0]
+            factors.append((A, c))
+            s = h * t + s * c
+
+        def push(Q: Array) -> Array:
+            for A, c in factors:
+                Q = jnp.dot(A, Q) + c[:, None] * Q
+            return Q
+
+        return s, push
+
+    return linearize
+
+
+def _blocks(R: Array) -> list[Array]:
+    """The transposed blocks of a recurrent matrix [H, G], [H, H] each."""
+    return jnp.split(R.T, R.shape[1] // R.shape[0])
+
+
+TANGENTS: dict[str, dict[str, Callable[[Params], Linearize]]] = {
+    "lstm": {"full": lstm_full_tangent, "hidden": lstm_hidden_tangent},
+    "rhn": {"full": rhn_tangent, "hidden": rhn_tangent},
+    "gru": {"full": gru_tangent, "hidden": gru_tangent},
+    "tanh": {"full": tanh_tangent, "hidden": tanh_tangent},
+}
+# By cell and state: recurrent params -> the tangent map of a layer.

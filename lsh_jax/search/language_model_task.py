@@ -20,6 +20,7 @@ from lsh_jax.data.batching import Windows, columns, evaluation_windows, unigram_
 from lsh_jax.distance import num_leading
 from lsh_jax.language_models import LanguageModel, make_language_model
 from lsh_jax.lyapunov import rnn_lyapunov_spectrum
+from lsh_jax.lyapunov.tangents import rows_per_unit
 from lsh_jax.machine import visible_cores
 from lsh_jax.search.task import Split, Task, TrainInfo, segments_between_updates
 from lsh_jax.sparsity import Controls, count_live, dynamic_sparsity
@@ -73,6 +74,11 @@ def make_language_model_task(
         raise ConfigError(
             f"`vocab_size` must be at least {len(corpus.vocabulary)}, the corpus's types, got "
             f"{model_config.vocab_size}."
+        )
+    if len(set(model_config.widths)) > 1:
+        raise ConfigError(
+            "`layer_sizes` must be equal in a search, which keeps spectra as [L, K], got "
+            f"{model_config.widths}: `rnn_lyapunov_spectrum` and `ls_distance` take unequal layers."
         )
     corpus = shorten(corpus, train_config)
     model = make_language_model(model_config)
@@ -194,7 +200,7 @@ def _compile(
         return init_train_state(model, updater, batch_size, init_key, topology_key, controls)
 
     def spectrum(params: Params, tokens: jax.Array) -> tuple[jax.Array, jax.Array]:
-        size = model.config.hidden_size * (2 if spectrum_config.state == "full" else 1)
+        size = model.config.widths[0] * rows_per_unit(model.config.cell, spectrum_config.state)
         result = rnn_lyapunov_spectrum(
             model,
             params,

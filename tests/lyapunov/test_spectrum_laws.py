@@ -8,9 +8,15 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from lsh_jax.lyapunov import lyapunov_spectrum
+from lsh_jax.lyapunov import (
+    join_results,
+    lyapunov_from_jacobians,
+    lyapunov_spectrum,
+    max_lyapunov_exponent,
+)
+from lsh_jax.lyapunov.benettin import benettin_scan, jvp_tangent
 from lsh_jax.lyapunov.orthonormalize import householder, random_frame
-from lsh_jax.lyapunov.spectrum import benettin_scan, jvp_tangent, summarize
+from lsh_jax.lyapunov.result import summarize
 
 SIZE = 4
 WEIGHTS = np.random.default_rng(5).normal(size=(SIZE, SIZE)) / math.sqrt(SIZE)
@@ -23,7 +29,19 @@ def rnn_step(state, x):
     return jnp.dot(weights, jnp.tanh(state)) + 0.5 * x
 
 
-@functools.partial(jax.jit, static_argnames=("num_exponents", "burn_in", "log_base", "dt"))
+@functools.partial(
+    jax.jit,
+    static_argnames=(
+        "num_exponents",
+        "burn_in",
+        "log_base",
+        "dt",
+        "qr",
+        "qr_every",
+        "tangent",
+        "return_vectors",
+    ),
+)
 def compiled(inputs, state, **options):
     return lyapunov_spectrum(rnn_step, state, inputs, **options)
 
@@ -66,7 +84,8 @@ def test_fewer_exponents_are_the_leading_part_of_all_of_them():
             steps = {"num_steps": 50, "burn_in": 10}
             drive = jnp.asarray(DRIVE)
             tangent = jvp_tangent(rnn_step)
-            return benettin_scan(tangent, householder, jnp.zeros(SIZE), frame, drive, **steps)[2]
+            run = benettin_scan(tangent, householder, jnp.zeros(SIZE), frame, drive, **steps)
+            return run[2].logs
 
         np.testing.assert_allclose(logs(q0[:, :2]), logs(q0)[:, :2], atol=1e-12)
 
@@ -80,16 +99,26 @@ def test_an_element_of_a_batch_equals_its_single_run():
     np.testing.assert_allclose(batch.std_error[1], single.std_error, atol=1e-5)
 
 
-def test_two_halves_joined_by_state_and_frame_equal_the_whole():
+@pytest.mark.parametrize("options", [{}, {"qr": "lu", "qr_every": 8}, {"return_vectors": True}])
+def test_two_halves_joined_by_state_and_frame_equal_the_whole(options):
     with jax.enable_x64(True):
-        whole = run(num_exponents=1)
-        first = run(num_exponents=1, inputs=DRIVE[:25])
-        second = run(inputs=DRIVE[25:], state=first.state, q0=first.q)
-        local = np.concatenate([first.local_exponents, second.local_exponents])
-        np.testing.assert_allclose(local, whole.local_exponents, atol=1e-12)
-        np.testing.assert_allclose(second.q, whole.q, atol=1e-12)
-        joined = (25 * first.exponents + 35 * second.exponents) / 60
-        np.testing.assert_allclose(joined, whole.exponents, atol=1e-12)
+        whole = run(**options)
+        first = run(inputs=DRIVE[:24], **options)
+        second = run(inputs=DRIVE[24:], state=first.state, q0=first.q, **options)
+        joined = join_results(first, second)
+        for part, expected in zip(jax.tree.leaves(joined), jax.tree.leaves(whole), strict=True):
+            np.testing.assert_allclose(part, expected, atol=1e-12)
+
+
+def test_only_results_that_fit_are_joined():
+    first, other = run(inputs=DRIVE[:24]), run(num_exponents=2, inputs=DRIVE[:24])
+    with pytest.raises(ValueError, match=r"`second` must have the K of `first`"):
+        join_results(first, other)
+    ragged = run(inputs=DRIVE[:10], qr="lu", qr_every=4)
+    with pytest.raises(ValueError, match=r"`second` must have qr_every=1, got"):
+        join_results(first, ragged)
+    with pytest.raises(ValueError, match=r"`first` must end on a multiple of qr_every=4 steps"):
+        join_results(ragged, ragged)
 
 
 def test_burn_in_turns_state_and_frame():
@@ -139,6 +168,90 @@ def test_the_frame_is_a_function_of_the_key():
     np.testing.assert_allclose(run(key=jax.random.key(0)).q, default.q, atol=1e-5)
     first, other = (run(key=jax.random.key(k)).local_exponents[0] for k in (0, 1))
     assert not np.allclose(first, other, atol=1e-3)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"qr": "solve"},
+        {"qr": "cholesky", "num_exponents": 2},
+        {"tangent": "jacobian"},
+        {"qr": "lu", "qr_every": 8},
+        {"qr": "householder", "qr_every": 3},
+        {"qr": "solve", "qr_every": 2, "tangent": "jacobian"},
+    ],
+)
+def test_back_ends_intervals_and_tangents_agree(options):
+    # Whatever factorizes Z = Q R, the growth over an interval between two QRs is the same.
+    with jax.enable_x64(True):
+        every = options.get("qr_every", 1)
+        steps = run(burn_in=5, num_exponents=options.get("num_exponents"))
+        result = run(burn_in=5, **options)
+        np.testing.assert_allclose(result.exponents, steps.exponents, atol=1e-9)
+        starts = np.arange(0, 55, every)  # the last interval has what is left
+        lengths = np.diff(np.append(starts, 55))
+        rates = np.add.reduceat(np.asarray(steps.local_exponents), starts) / lengths[:, None]
+        np.testing.assert_allclose(result.local_exponents, rates, atol=1e-9)
+        np.testing.assert_allclose(result.q, steps.q, atol=1e-9)
+        assert result.qr_every == every
+
+
+def test_the_vectors_of_every_interval_are_returned_on_request():
+    with jax.enable_x64(True):
+        result = run(burn_in=4, qr="householder", qr_every=3, return_vectors=True)
+        assert result.q_history.shape == result.r_history.shape == (19, SIZE, SIZE)
+        np.testing.assert_array_equal(result.q_history[-1], result.q)
+        logs = np.log(np.diagonal(result.r_history, axis1=1, axis2=2))[:, result.order]
+        lengths = np.array([3] * 18 + [2])
+        np.testing.assert_allclose(logs / lengths[:, None], result.local_exponents, atol=1e-12)
+
+
+def test_exponents_that_an_interval_would_lose_are_refused():
+    # log(1e4) = 9.2 nats a step: two steps are more than float32 holds.
+    a = jnp.array([1.0, 1e-4])
+
+    def spectrum(state, **options):
+        return lyapunov_spectrum(lambda s, _: a * s, state, num_steps=20, **options)
+
+    message = (
+        r"`qr_every` must keep the spread .* below 12 nats an interval in float32, got 2 steps"
+    )
+    with pytest.raises(ValueError, match=message):
+        spectrum(jnp.ones(2), qr_every=2)
+    traced = jax.jit(functools.partial(spectrum, qr_every=2))(jnp.ones(2)).exponents
+    np.testing.assert_array_equal(np.isnan(traced), [False, True])
+    safe = spectrum(jnp.ones(2), qr_every=10, qr="lu", burn_in=2)
+    np.testing.assert_allclose(safe.exponents, np.log(a), atol=1e-5)
+
+
+def test_cholesky_says_when_it_breaks_down():
+    a = jnp.array([1.0, 1e-5])
+    with pytest.raises(ValueError, match=r'`qr` must suit the condition .* got "cholesky"'):
+        lyapunov_spectrum(lambda s, _: a * s, jnp.ones(2), num_steps=3, qr="cholesky")
+
+
+def test_the_largest_exponent_alone_is_the_first_of_all():
+    with jax.enable_x64(True):
+        frame = random_frame(jax.random.key(0), SIZE, SIZE, jnp.float64)
+        largest = max_lyapunov_exponent(rnn_step, jnp.zeros(SIZE), DRIVE, q0=frame[:, :1])
+        every = run(q0=frame)
+        column = int(every.order[0])
+        assert column == 0
+        np.testing.assert_allclose(largest.exponents, every.exponents[:1], atol=1e-12)
+
+
+def test_jacobians_of_a_trajectory_run_elsewhere_give_its_spectrum():
+    with jax.enable_x64(True):
+        states = [np.zeros(SIZE)]
+        for x in DRIVE[:-1]:
+            states.append(WEIGHTS @ np.tanh(states[-1]) + 0.5 * x)
+        jacobians = np.stack([WEIGHTS * (1 - np.tanh(s) ** 2)[None, :] for s in states])
+        result = lyapunov_from_jacobians(jacobians, burn_in=5)
+        np.testing.assert_allclose(result.exponents, run(burn_in=5).exponents, atol=1e-11)
+        few = lyapunov_from_jacobians(jacobians, num_exponents=2, key=jax.random.key(3))
+        assert few.exponents.shape == (2,)
+    with pytest.raises(ValueError, match=r"`jacobians` must be \[T, N, N\], got \(3, 2\)"):
+        lyapunov_from_jacobians(np.zeros((3, 2)))
 
 
 def test_a_second_jitted_call_does_not_recompile():
@@ -210,20 +323,22 @@ def test_summarize_pools_blocks_of_time_and_columns_of_the_batch():
     # Independent normals: the standard error of T * B = 2700 values of sd 2 is 2 / sqrt(2700);
     # 30 blocks times 3 columns give it to 1 / sqrt(2 * 89) = 7.5 %, three of which are allowed.
     local = np.random.default_rng(9).normal([-1, 1], 2, (900, 3, 2)).astype(np.float32)
-    exponents, std_error, columns = summarize(local)
+    exponents, std_error, columns, order = summarize(local, 900)
     np.testing.assert_allclose(exponents, [1.0, -1.0], atol=4 * 2 / math.sqrt(2700))
     np.testing.assert_allclose(std_error, 2 / math.sqrt(2700), rtol=0.23)
     np.testing.assert_allclose(columns[:, 0], local[:, :, 1].mean(axis=1), atol=1e-6)
+    np.testing.assert_array_equal(order, [1, 0])
 
 
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"qr_every": 2}, r"`qr_every` must be 1, got 2"),
-        ({"qr": "givens"}, r"`qr` must be one of auto, householder"),
-        ({"tangent": "fd"}, r'`tangent` must be one of "jvp", or a callable .*, got \'fd\''),
+        ({"qr_every": 0}, r"`qr_every` must be at least 1, got 0"),
+        ({"qr": "givens"}, r"`qr` must be one of auto, householder, solve, cholesky, lu, got"),
+        ({"qr": "lu"}, r'`qr_every` must be above 1 with qr="lu".*, got 1'),
+        ({"qr": "lu", "qr_every": 2, "return_vectors": True}, r"`return_vectors` must be False"),
+        ({"tangent": "fd"}, r"`tangent` must be one of jvp, jacobian, or a callable .*, got 'fd'"),
         ({"stop_gradient": "q"}, r"`stop_gradient` must be None or \"state\", got 'q'"),
-        ({"return_vectors": True}, r"`return_vectors` must be False, got True"),
         ({"dt": 0.0}, r"`dt` must be positive and finite, got 0.0"),
         ({"log_base": 1.0}, r"`log_base` must be above 1 and finite, got 1.0"),
         ({"burn_in": -1}, r"`burn_in` must be at least 0, got -1"),

@@ -1,116 +1,113 @@
+import functools
 import math
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from jax.flatten_util import ravel_pytree
 
-from lsh_jax.cells import lstm_update
+from lsh_jax.cells import CELLS
 from lsh_jax.lyapunov import lyapunov_spectrum
-from lsh_jax.lyapunov.tangents import LSTM_TANGENTS, lstm_full_tangent, lstm_hidden_tangent
+from lsh_jax.lyapunov.tangents import TANGENTS, rows_per_unit
 
 HIDDEN = 5
+GATES = {"lstm": 4, "gru": 3, "tanh": 1, "rhn": 2, "uncoupled rhn": 3}
+DEPTH = 3  # of the RHNs
 
 
-def layer(seed, hidden=HIDDEN, num_steps=30, gain=1.0, dtype=np.float64):
-    """Recurrent weights [H, 4H], drives [T, 4H] and a state, of the size of a trained LSTM's."""
-    generator = np.random.default_rng(seed)
-    U = gain * generator.normal(size=(hidden, 4 * hidden)) / math.sqrt(hidden)
-    drive = generator.normal(size=(num_steps, 4 * hidden))
-    h, c = generator.uniform(-1, 1, (2, hidden))
-    return [jnp.asarray(x, dtype) for x in (U, drive, h, c)]
+def layer(variant, seed, hidden=HIDDEN, num_steps=30, dtype=np.float64):
+    """Recurrent parameters with biases, drives [T, G] and a carry, of a trained network's size."""
+    rng = np.random.default_rng(seed)
+    width = GATES[variant] * hidden
+    if variant.endswith("rhn"):
+        matrices, biases = [f"R_{d}" for d in range(DEPTH)], [f"b_{d}" for d in range(1, DEPTH)]
+    else:
+        matrices, biases = ["U"], []
+    params = {name: rng.normal(size=(hidden, width)) / math.sqrt(hidden) for name in matrices}
+    params |= {name: rng.normal(size=width) for name in biases}
+    if variant == "gru":
+        params["b_n"] = rng.normal(size=hidden)
+    drive = rng.normal(size=(num_steps, width))
+    cell = CELLS[variant.split()[-1]]
+    carry = jax.tree.map(lambda leaf: rng.uniform(-1, 1, leaf.shape), cell.init_carry((hidden,)))
+    return jax.tree.map(lambda leaf: jnp.asarray(leaf, dtype), (params, drive, carry))
 
 
-def spectrum(U, drive, h, c, tangent="jvp", size=2 * HIDDEN, **options):
-    """Compiled as a whole, which is faster than step by step; a frame that all types share."""
-    frame = np.linalg.qr(np.random.default_rng(9).normal(size=(size, size)))[0]
-    frame = frame[:, : options.pop("num_exponents", size)]
-
-    @jax.jit
-    def run(U, drive, h, c):
-        return lyapunov_spectrum(
-            step_fn(U),
-            (h, c),
-            drive,
-            tangent=tangent if tangent == "jvp" else tangent(U),
-            q0=frame,
-            **options,
-        )
-
-    return run(U, drive, h, c)
+@functools.partial(jax.jit, static_argnames=("name", "burn_in"))
+def spectrum(params, drive, carry, q0, name, burn_in=0):
+    """All exponents of the full state."""
+    step = functools.partial(CELLS[name].step, params)
+    return lyapunov_spectrum(
+        step,
+        carry,
+        drive,
+        tangent=TANGENTS[name]["full"](params),
+        q0=q0,
+        burn_in=burn_in,
+    )
 
 
-def step_fn(U):
-    return lambda state, x: lstm_update(x + jnp.dot(state[0], U), state)
+def frame(size):
+    return np.linalg.qr(np.random.default_rng(9).normal(size=(size, size)))[0]
 
 
-def pushed(tangent, U, x, state, Q):
-    new_state, push = tangent(U)(state, x)
-    return new_state, push(Q)
-
-
-@pytest.mark.parametrize("num_columns", [1, 2 * HIDDEN])
-def test_the_full_tangent_is_the_jacobian_of_hidden_state_and_memory(num_columns):
+@pytest.mark.parametrize("state", ["full", "hidden"])
+@pytest.mark.parametrize("variant", GATES)
+def test_a_tangent_is_the_jacobian_by_automatic_differentiation(variant, state):
+    name = variant.split()[-1]
+    if state == "hidden" and name != "lstm":
+        assert TANGENTS[name]["hidden"] is TANGENTS[name]["full"]
+        return
     with jax.enable_x64(True):
-        U, drive, h, c = layer(0)
+        params, drive, carry = layer(variant, 0)
+        cell = CELLS[name]
 
-        def flat(joined):
-            return jnp.concatenate(step_fn(U)((joined[:HIDDEN], joined[HIDDEN:]), drive[0]))
+        @jax.jit
+        def jacobian_and_tangent(params, carry, drive, Q):
+            if state == "full":
+                flat, unravel = ravel_pytree(carry)
 
-        jacobian = jax.jit(jax.jacobian(flat))(jnp.concatenate([h, c]))
-        Q = np.random.default_rng(1).normal(size=(2 * HIDDEN, num_columns))
-        new_state, image = jax.jit(lambda Q: pushed(lstm_full_tangent, U, drive[0], (h, c), Q))(Q)
-        np.testing.assert_allclose(image, np.asarray(jacobian) @ Q, atol=1e-13)
-        expected = jax.jit(step_fn(U))((h, c), drive[0])
-        np.testing.assert_allclose(new_state, expected, atol=1e-15)
+                def step(flat):
+                    return ravel_pytree(cell.step(params, unravel(flat), drive))[0]
+            else:  # of h, with the memory as an outer drive
+                flat = carry[0]
+
+                def step(h):
+                    return cell.step(params, (h, carry[1]), drive)[0]
+
+            new_carry, push = TANGENTS[name][state](params)(carry, drive)
+            return jax.jacobian(step)(flat), push(Q), new_carry, cell.step(params, carry, drive)
+
+        size = rows_per_unit(name, state) * HIDDEN
+        Q = frame(size)[:, :3]
+        J, image, new_carry, expected = jacobian_and_tangent(params, carry, drive[0], Q)
+        assert J.shape == (size, size)
+        np.testing.assert_allclose(image, np.asarray(J) @ Q, atol=1e-13)
+        np.testing.assert_allclose(new_carry, expected, atol=1e-15)
 
 
-def test_the_hidden_tangent_is_the_jacobian_with_the_memory_as_an_outer_drive():
+def test_every_cell_has_the_tangents_of_both_states_with_two_rows_a_unit_for_an_lstm_in_full():
+    assert set(TANGENTS) == set(CELLS)
+    rows = {
+        (name, state): rows_per_unit(name, state)
+        for name, tangents in TANGENTS.items()
+        for state in tangents
+    }
+    assert rows.pop(("lstm", "full")) == 2
+    assert rows == {
+        ("lstm", "hidden"): 1,
+        **{(name, state): 1 for name in ("rhn", "gru", "tanh") for state in ("full", "hidden")},
+    }
+
+
+def test_without_recurrent_weights_the_memory_of_an_lstm_decays_by_its_forget_gates():
     with jax.enable_x64(True):
-        U, drive, h, c = layer(2)
-        jacobian = jax.jit(jax.jacobian(lambda h: step_fn(U)((h, c), drive[0])[0]))(h)
-        Q = np.eye(HIDDEN)
-        new_state, image = jax.jit(lambda Q: pushed(lstm_hidden_tangent, U, drive[0], (h, c), Q))(Q)
-        np.testing.assert_allclose(image, jacobian, atol=1e-14)
-        expected = jax.jit(step_fn(U))((h, c), drive[0])
-        np.testing.assert_allclose(new_state, expected, atol=1e-15)
-
-
-def test_the_full_spectrum_equals_that_of_automatic_differentiation():
-    with jax.enable_x64(True):
-        options = {"num_exponents": 4, "burn_in": 5}
-        by_jvp = spectrum(*layer(3), **options)
-        by_hand = spectrum(*layer(3), tangent=lstm_full_tangent, **options)
-        np.testing.assert_allclose(by_hand.exponents, by_jvp.exponents, atol=1e-11)
-        np.testing.assert_allclose(by_hand.q, by_jvp.q, atol=1e-10)
-
-
-def test_the_log_determinant_of_an_lstm_has_a_closed_form_at_every_step():
-    # Subtracting diag(dh'/dc') times the rows of c from those of h leaves [diag(dh'/da_o) U_o, 0]
-    # over [A, diag f], so only U_o enters:
-    # ln |det J| = ln |det U_o| + sum_j [ln f_j + ln |tanh c'_j| + ln o_j (1 - o_j)].
-    with jax.enable_x64(True):
-        U, drive, h, c = layer(4)
-        result = spectrum(U, drive, h, c, tangent=lstm_full_tangent)
-        U, drive, h, c = (np.asarray(x) for x in (U, drive, h, c))
-        expected = []
-        for x in drive:
-            i, f, g, o = np.split(x + h @ U, 4)
-            i, f, o = (1 / (1 + np.exp(-a)) for a in (i, f, o))
-            c = f * c + i * np.tanh(g)
-            h = o * np.tanh(c)
-            units = np.log(f) + np.log(np.abs(np.tanh(c))) + np.log(o * (1 - o))
-            expected.append(units.sum() + np.linalg.slogdet(U[:, 3 * HIDDEN :])[1])
-        # Steps where some c' is near 0 are nearly singular: 6e-10 was met over long runs.
-        np.testing.assert_allclose(result.local_exponents.sum(axis=1), expected, atol=1e-8)
-
-
-def test_without_recurrent_weights_the_memory_decays_by_its_forget_gates():
-    with jax.enable_x64(True):
-        U, drive, h, c = layer(5, num_steps=400)
+        params, drive, carry = layer("lstm", 5, num_steps=400)
         drive = 0.5 * np.asarray(drive)
         drive[:, HIDDEN : 2 * HIDDEN] += np.linspace(-4, 4, HIDDEN)  # apart, to converge fast
-        result = spectrum(0 * U, drive, h, c, tangent=lstm_full_tangent, burn_in=200)
+        params = {"U": 0 * params["U"]}
+        result = spectrum(params, drive, carry, frame(2 * HIDDEN), "lstm", burn_in=200)
         forget = -np.log1p(np.exp(-drive[200:, HIDDEN : 2 * HIDDEN]))
         expected = np.sort(forget.mean(axis=0))[::-1]
         # The frame turns by at most one radian in all after the burn-in: O(1 / T).
@@ -118,13 +115,33 @@ def test_without_recurrent_weights_the_memory_decays_by_its_forget_gates():
         assert (result.exponents[HIDDEN:] < -30).all()
 
 
-@pytest.mark.parametrize(("state", "rows"), [("full", 2), ("hidden", 1)])
-def test_the_tangents_agree_in_float32_and_float64(state, rows):
+@pytest.mark.parametrize("variant", ["gru", "rhn", "uncoupled rhn"])
+def test_without_recurrent_weights_the_exponents_are_the_mean_logs_of_what_a_unit_keeps(variant):
+    # J is diagonal: z of a GRU; of an RHN the product over its micro-steps of 1 - t, or of c.
+    # From the identity as first frame nothing has to converge.
+    with jax.enable_x64(True):
+        params, drive, carry = layer(variant, 6)
+        params = {name: 0 * leaf if leaf.ndim == 2 else leaf for name, leaf in params.items()}
+        result = spectrum(params, drive, carry, np.eye(HIDDEN), variant.split()[-1])
+
+        def log_kept(preactivation):  # log of the gate, or of 1 - t where c is coupled to t
+            gate = np.split(np.asarray(preactivation), GATES[variant], axis=-1)[
+                1 if variant == "gru" else -1
+            ]
+            return -np.log1p(np.exp(gate if variant == "rhn" else -gate))
+
+        kept = sum(
+            map(log_kept, [drive, *(params[name] for name in ("b_1", "b_2") if name in params)])
+        )
+        np.testing.assert_allclose(result.exponents, np.sort(kept.mean(axis=0))[::-1], atol=1e-12)
+
+
+def test_the_tangent_of_an_lstm_agrees_in_float32_and_float64():
     # Measured over seeds: rms about 1e-4, the last exponents being the worst.
     spectra = []
     for dtype in (np.float32, np.float64):
         with jax.enable_x64(dtype == np.float64):
-            arrays = layer(6, hidden=12, num_steps=60, dtype=dtype)
-            result = spectrum(*arrays, tangent=LSTM_TANGENTS[state], size=rows * 12)
+            arrays = layer("lstm", 6, hidden=12, num_steps=60, dtype=dtype)
+            result = spectrum(*arrays, frame(2 * 12).astype(dtype), "lstm")
             spectra.append(np.asarray(result.exponents))
     assert np.sqrt(np.mean((spectra[0] - spectra[1]) ** 2)) < 1e-3

