@@ -5,8 +5,16 @@ import re
 
 import pytest
 
-README = pathlib.Path(__file__).resolve().parents[1] / "README.md"
-BLOCKS = re.findall(r"```python\n(.*?)```", README.read_text(), flags=re.DOTALL)
+ROOT = pathlib.Path(__file__).resolve().parents[1]
+README = ROOT / "README.md"
+
+
+def blocks(path):
+    return re.findall(r"```python\n(.*?)```", path.read_text(), flags=re.DOTALL)
+
+
+BLOCKS = blocks(README)
+LYAPUNOV = blocks(ROOT / "lsh_jax" / "lyapunov" / "README.md")
 
 
 @pytest.fixture(scope="module")
@@ -25,7 +33,7 @@ def runs(tmp_path_factory):
     return folder
 
 
-@pytest.mark.parametrize("code", BLOCKS, ids=range(len(BLOCKS)))
+@pytest.mark.parametrize("code", BLOCKS + LYAPUNOV, ids=range(len(BLOCKS + LYAPUNOV)))
 def test_every_example_runs_as_printed(code, capsys, runs, monkeypatch):
     monkeypatch.chdir(runs)
     exec(compile(code, "README.md", "exec"), {})

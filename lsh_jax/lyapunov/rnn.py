@@ -91,7 +91,7 @@ def rnn_lyapunov_spectrum(
         on the CPU, and makes it orthonormal by QR at the end of each of about sqrt(T) intervals;
         "lu" does so everywhere; "householder", "solve" and "cholesky" make QR at every step. The
         exponents agree up to rounding.
-      qr_every: steps of an interval; None is floor(sqrt(T - burn_in)) for "auto" and "lu", else 1.
+      qr_every: steps of an interval; None is about sqrt(T - burn_in) for "auto" and "lu", else 1.
       log_base: base of the logarithm, > 1: e gives nats, 2 the bits of the authors' files.
       recipe: None, or "paper" for the authors' recipe: state "hidden", all exponents, reversed
         products (but for an RHN), frame from the identity, `burn_in` steps multiplied without QR
@@ -169,7 +169,7 @@ def _checked_recipe(
         state, qr, qr_every = "hidden", "householder", 1
     blocked = qr in ("auto", "lu")
     if qr_every is None:
-        qr_every = max(math.isqrt(steps), 2) if blocked else 1
+        qr_every = _interval(burn_in, steps) if blocked else 1
     check(qr_every >= (2 if qr == "lu" else 1), "qr_every", "be at least 1, 2 for lu", qr_every)
     unstable = qr_every > 1 and not blocked
     check(not unstable, "qr_every", f'be 1 with qr="{qr}"; "auto" and "lu" stand more', qr_every)
@@ -178,6 +178,18 @@ def _checked_recipe(
     return _Recipe(
         config, state, counts, burn_in, per_layer, qr, qr_every, math.e, bool(recipe), None, None
     )
+
+
+def _interval(burn_in: int, num_steps: int) -> int:
+    """About sqrt(T) steps, preferably of a length that divides burn-in and T.
+
+    Then one loop does all; every part that is left over is a loop more to compile.
+    """
+    root = max(math.isqrt(num_steps), 2)
+    fitting = [
+        n for n in range(max(root // 2, 2), 2 * root + 1) if math.gcd(n, burn_in, num_steps) == n
+    ]
+    return min(fitting, key=lambda n: abs(n - root), default=root)
 
 
 def _checked_counts(

@@ -112,7 +112,8 @@ def test_the_trajectory_is_that_of_the_model(params, tokens, hidden):
 def test_exponents_are_sorted_within_the_layer_and_are_means_of_their_columns(hidden):
     assert hidden.exponents.shape == (LAYERS, HIDDEN)
     assert (np.diff(hidden.exponents, axis=1) <= 0).all()
-    lengths = np.array([3, 3, 3, 3, 2]) / 14  # intervals of floor(sqrt(14)) steps
+    assert hidden.qr_every == 2  # near sqrt(14), and a divisor of the burn-in, 10, and of 14
+    lengths = np.full(7, 2 / 14)
     means = np.tensordot(lengths, hidden.local_exponents, 1)
     np.testing.assert_allclose(means, hidden.exponents, atol=1e-5)
     assert (hidden.std_error > 0).all()

@@ -1,0 +1,197 @@
+"""Compiles Lyapunov spectra for a TPU v5e or an H100 on a machine that has neither.
+
+    python tests/aot/compile.py h100 lstm-paper-leading lstm-paper-all
+
+Prints one JSON line a case: sizes, memory in bytes by the compiler's own analysis, custom calls,
+seconds. `test_compile.py` says what to install and what is asserted. It shows that every
+operation has a kernel and that the program fits; not that the numbers or the speed are right.
+"""
+
+import argparse
+import importlib.util
+import json
+import os
+import pathlib
+import re
+import time
+from typing import Any, NamedTuple
+
+# Memory hardly depends on the length. Half of these steps are averaged, in intervals of
+# floor(sqrt(9)) = 3 steps, which divide both halves: one loop to compile instead of three.
+BATCH, LENGTH, BURN_IN, VOCABULARY = 4, 18, 9, 10_000
+
+
+class Case(NamedTuple):
+    """Sizes of a model and options of `rnn_lyapunov_spectrum`."""
+
+    cell: str
+    hidden_size: int
+    num_layers: int
+    num_exponents: int
+    depth: int = 1
+    state: str = "hidden"
+    qr: str = "auto"
+
+
+# The paper's models: the leading 30 % of the exponents, and all of them.
+CASES = {
+    "lstm-paper-leading": Case("lstm", 1500, 2, 450),
+    "lstm-paper-all": Case("lstm", 1500, 2, 1500),
+    "rhn-paper-leading": Case("rhn", 830, 1, 249, depth=10),
+    "rhn-paper-all": Case("rhn", 830, 1, 830, depth=10),
+    "lstm-small-full-state": Case("lstm", 64, 2, 128, state="full"),
+    **{
+        f"{cell}-small-{qr}": Case(cell, 64, 1 if cell == "rhn" else 2, 24, depth=depth, qr=qr)
+        for cell, depth in (("lstm", 1), ("rhn", 3))
+        for qr in ("householder", "solve", "cholesky", "lu")
+    },
+}
+
+# XLA's description of a GPU (`GpuTargetConfigProto`) for an H100 SXM5 80 GB: the limits of compute
+# capability 9.0 in the CUDA programming guide, the sizes in NVIDIA's data sheet and white paper.
+H100 = {
+    "platform_name": "CUDA",
+    "device_description_str": "NVIDIA H100 80GB HBM3",
+    "gpu_device_info": {
+        "cuda_compute_capability": {"major": 9, "minor": 0},
+        "core_count": 132,
+        "fpus_per_core": 128,
+        "clock_rate_ghz": 1.98,
+        "device_memory_size": 80 * 10**9,
+        "memory_bandwidth": 3350 * 10**9,
+        "l2_cache_size": 50 * 2**20,
+        "threads_per_warp": 32,
+        "threads_per_block_limit": 1024,
+        "threads_per_core_limit": 2048,
+        "registers_per_block_limit": 64 * 2**10,
+        "registers_per_core_limit": 64 * 2**10,
+        "shared_memory_per_block": 48 * 2**10,
+        "shared_memory_per_block_optin": 227 * 2**10,
+        "shared_memory_per_core": 228 * 2**10,
+        "block_dim_limit_x": 2**31 - 1,
+        "block_dim_limit_y": 2**16 - 1,
+        "block_dim_limit_z": 2**16 - 1,
+    },
+    "runtime_version": {"major": 12, "minor": 9, "patch": 0},
+    "dnn_version_info": {"major": 9, "minor": 10, "patch": 0},
+}
+
+
+def text_proto(message: dict[str, Any]) -> str:
+    """A message in the text format of protocol buffers."""
+    fields = []
+    for name, value in message.items():
+        if isinstance(value, dict):
+            fields.append(f"{name} {{ {text_proto(value)} }}")
+        else:
+            fields.append(f"{name}: {json.dumps(value)}")
+    return " ".join(fields)
+
+
+def set_environment(target: str) -> None:
+    """What the compilers read before JAX starts; no device is looked for."""
+    os.environ["JAX_PLATFORMS"] = "cpu"
+    if target == "v5e":
+        os.environ["XLA_FLAGS"] = ""
+        os.environ["TPU_SKIP_MDS_QUERY"] = "1"
+        os.environ["TPU_ACCELERATOR_TYPE"] = "v5litepod-4"
+        os.environ["TPU_WORKER_HOSTNAMES"] = "localhost"
+        os.environ["ALLOW_MULTIPLE_LIBTPU_LOAD"] = "1"  # no device, so none to share
+    else:
+        nvidia = importlib.util.find_spec("nvidia")
+        assert nvidia is not None and nvidia.submodule_search_locations is not None
+        nvcc = pathlib.Path(nvidia.submodule_search_locations[0]) / "cuda_nvcc"
+        # Autotuning would run kernels.
+        os.environ["XLA_FLAGS"] = f"--xla_gpu_autotune_level=0 --xla_gpu_cuda_data_dir={nvcc}"
+        os.environ["PATH"] = f"{nvcc / 'bin'}{os.pathsep}{os.environ['PATH']}"
+
+
+def absent_device(target: str) -> Any:
+    """A device of the target, known by its description only."""
+    from jax.experimental import topologies
+
+    if target == "v5e":
+        topology = topologies.get_topology_desc(topology_name="v5e:2x2", platform="tpu")
+    else:
+        topology = topologies.get_topology_desc(
+            platform="cuda", target_config=text_proto(H100), topology="1x1x1"
+        )
+    return topology.devices[0]
+
+
+def measure(target: str, case: Case, device: Any) -> dict[str, Any]:
+    """Compiles one case for the device."""
+    import jax
+    import jax.numpy as jnp
+
+    from lsh_jax import ModelConfig, make_language_model, rnn_lyapunov_spectrum
+
+    sizes = {"hidden_size": case.hidden_size, "num_layers": case.num_layers}
+    if case.cell == "rhn":
+        sizes["depth"] = case.depth
+    config = ModelConfig(
+        cell=case.cell, vocab_size=VOCABULARY, embed_size=case.hidden_size, **sizes
+    )
+    model = make_language_model(config)
+
+    def spectrum(params: Any, tokens: Any, key: Any) -> Any:
+        result = rnn_lyapunov_spectrum(
+            model,
+            params,
+            tokens,
+            state=case.state,
+            num_exponents=case.num_exponents,
+            burn_in=BURN_IN,
+            qr=case.qr,
+            key=key,
+        )
+        return result.exponents, result.std_error
+
+    place = jax.sharding.SingleDeviceSharding(device)
+    key = jax.eval_shape(lambda: jax.random.key(0))
+    abstract = (
+        jax.eval_shape(model.init, key),
+        jax.ShapeDtypeStruct((LENGTH, BATCH), jnp.int32),
+        key,
+    )
+    arguments = jax.tree.map(
+        lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=place), abstract
+    )
+    platform = "tpu" if target == "v5e" else "cuda"
+    lowered = jax.jit(spectrum).trace(*arguments).lower(lowering_platforms=(platform,))
+    start = time.perf_counter()
+    compiled = lowered.compile()
+    seconds = time.perf_counter() - start
+    memory, program = compiled.memory_analysis(), compiled.as_text()
+    return {
+        **case._asdict(),
+        "batch": BATCH,
+        "argument": memory.argument_size_in_bytes,
+        "output": memory.output_size_in_bytes,
+        "temp": memory.temp_size_in_bytes,
+        "peak": memory.peak_memory_in_bytes,
+        "lowered_calls": _found(r"custom_call @(\w+)", lowered.as_text()),
+        "compiled_calls": _found(r'custom_call_target="([^"]+)"', program),
+        "host": _found(r"\b(infeed|outfeed|is_host_transfer=true|\w*callback\w*)\b", program),
+        "compile_seconds": round(seconds, 1),
+    }
+
+
+def _found(pattern: str, text: str) -> list[str]:
+    return sorted(set(re.findall(pattern, text)))
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("target", choices=("v5e", "h100"))
+    parser.add_argument("cases", nargs="+", choices=CASES, metavar="case", help=", ".join(CASES))
+    options = parser.parse_args()
+    set_environment(options.target)
+    device = absent_device(options.target)
+    for name in options.cases:
+        report = measure(options.target, CASES[name], device)
+        print(json.dumps({"target": options.target, "case": name, **report}), flush=True)
+
+
+if __name__ == "__main__":
+    main()
