@@ -17,7 +17,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from lsh_jax import load_corpus, ls_distance, make_language_model, make_language_model_task
-from lsh_jax.lyapunov import rnn_lyapunov_spectrum
+from lsh_jax.lyapunov import rnn_lyapunov_spectrum, select_layer
 from lsh_jax.plots.lyapunov import draw_convergence, draw_errors, draw_spectra
 from lsh_jax.plots.style import house_style
 from lsh_jax.presets import PRESETS
@@ -37,14 +37,6 @@ def trained_network(num_epochs):
     return make_language_model(settings.model), state.params, corpus.train
 
 
-def first_layer(result):
-    """The spectrum of the first layer, as a result of its own."""
-    local = result.local_exponents[:, 0]
-    return result._replace(
-        exponents=result.exponents[0], std_error=result.std_error[0], local_exponents=local
-    )
-
-
 def main() -> None:
     """Reads the flags, measures, prints and draws."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
@@ -60,7 +52,9 @@ def main() -> None:
     def spectrum(steps, piece=0, **options):
         length = (BURN_IN + steps) * BATCH
         tokens = text[piece * length : (piece + 1) * length].reshape(BATCH, -1).T
-        return first_layer(rnn_lyapunov_spectrum(model, params, tokens, burn_in=BURN_IN, **options))
+        return select_layer(
+            rnn_lyapunov_spectrum(model, params, tokens, burn_in=BURN_IN, **options), 0
+        )
 
     errors = {}
     for state in ("full", "hidden"):
@@ -85,7 +79,8 @@ def main() -> None:
 
     longest = args.steps[-1]
     runs = {state: spectrum(longest, state=state) for state in ("full", "hidden")}
-    bits = spectrum(35, recipe="paper", state="hidden")
+    tokens = text[: 35 * 2].reshape(2, 35).T
+    bits = select_layer(rnn_lyapunov_spectrum(model, params, tokens, recipe="paper"), 0)
     paper = bits._replace(
         exponents=bits.exponents * np.log(2), std_error=bits.std_error * np.log(2)
     )

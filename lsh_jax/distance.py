@@ -1,10 +1,11 @@
 """The LS distance between Lyapunov spectra, which ranks candidates (Hyperpruning, 2506.07975).
 
-A spectrum is given as [K], as [L, K] with one row a layer, or as a tuple of [K] arrays for layers
-of unequal width. Sorting, the leading share and quantiles are taken within each layer, so that a
-layer is compared with itself; the layers are then concatenated. Departures from the authors'
-code: it leaves the exponents unsorted, which compares a direction of one network with an
-unrelated one of the other, and it has no floor, so that one dead unit makes a distance infinite.
+A spectrum is given as [K], as [L, K] with one row a layer, as a tuple of [K] arrays for layers of
+unequal width, or as the LyapunovResult that holds any of these. Sorting, the leading share and
+quantiles are taken within each layer, so that a layer is compared with itself; the layers are then
+concatenated. Departures from the authors' code: it leaves the exponents unsorted, which compares a
+direction of one network with an unrelated one of the other, and it has no floor, so that one dead
+unit makes a distance infinite.
 """
 
 import math
@@ -68,7 +69,8 @@ def ls_distance(
       weights: one >= 0 for each compared exponent, in the layers of the spectra: [K'], [L, K'] or a
         tuple, with K' what `sort`, `share` and `num_points` leave of a layer. It scales the squared
         difference in l2; w1 becomes the weighted mean.
-      embed: applied to the concatenated vectors before they are compared, [K'] -> [M]. Fit it
+      embed: applied to the concatenated vectors before they are compared, [K'] -> [M]; without
+        `weights`. Fit it
         once: a basis fitted for each pair gives distances that cannot be compared. One that was
         fitted by `lsh_jax.embeddings` knows how its spectra were prepared.
 
@@ -258,6 +260,7 @@ def _weights(weights: Spectrum | None, compared: list[Array]) -> Array:
 
 def _layers(name: str, spectrum: Spectrum) -> tuple[Array, ...]:
     """The spectrum as a tuple of layers, [K] each."""
+    spectrum = getattr(spectrum, "exponents", spectrum)  # of a LyapunovResult
     if isinstance(spectrum, (tuple, list)) and any(np.ndim(layer) for layer in spectrum):
         layers = tuple(_floats(layer) for layer in spectrum)
     else:

@@ -22,6 +22,7 @@ LEVELS = (
     ("config", "machine"),
     (
         "cells",
+        "lyapunov.checks",
         "lyapunov.orthonormalize",
         "lyapunov.benettin",
         "lyapunov.result",

@@ -5,7 +5,7 @@ from lsh_jax.lyapunov.covariant import CovariantVectors, covariant_lyapunov_vect
 from lsh_jax.lyapunov.determinants import log_abs_det_lstm
 from lsh_jax.lyapunov.dimensions import kaplan_yorke_dimension, ks_entropy
 from lsh_jax.lyapunov.flow import flow_spectrum, rk4_step
-from lsh_jax.lyapunov.result import LyapunovResult, join_results
+from lsh_jax.lyapunov.result import LyapunovResult, join_results, select_layer
 from lsh_jax.lyapunov.rnn import rnn_lyapunov_spectrum
 from lsh_jax.lyapunov.spectrum import (
     lyapunov_from_jacobians,
@@ -31,4 +31,5 @@ __all__ = (
     "rk4_step",
     "rnn_lyapunov_spectrum",
     "running_exponents",
+    "select_layer",
 )

@@ -1,33 +1,43 @@
 """How far a Lyapunov run has converged: its history, its dead directions, and a verdict."""
 
-import math
 from typing import Any, NamedTuple
 
 import jax.numpy as jnp
 import numpy as np
 
 from lsh_jax.config import check
-from lsh_jax.lyapunov.result import LyapunovResult, interval_lengths
+from lsh_jax.lyapunov.result import LyapunovResult, interval_lengths, std_error_of_mean
 from lsh_jax.types import Array
 
-_DRIFT = 4.0  # standard errors; the halves have few blocks, so that 3 is common by chance
+_DRIFT = 5.0  # standard errors, which are rough for half a run: 3 is common by chance
 
 
 class Convergence(NamedTuple):
     """What a run tells apart, and whether it was stationary; `describe` says it in words.
 
     Shapes are those of one spectrum; the layers of a language model add their axis before K.
+
+    Attributes:
+      resolved: bool [K - 1], whether exponents k and k + 1 are told apart.
+      gap: the difference of the two, [K - 1], >= 0.
+      gap_std_error: its standard error, [K - 1].
+      exponents: [K], as in the result.
+      std_error: [K], as in the result.
+      drift: second half of the run less the first, in its standard errors, [K]; beyond 5 is a
+        drift. NaN below 32 intervals.
+      z: the standard errors by which a number must differ from zero.
     """
 
-    resolved: Array  # bool [K - 1], whether exponents k and k + 1 are told apart
-    gap: Array  # [K - 1], the difference of the two, >= 0
-    gap_std_error: Array  # [K - 1]
-    max_std_error: Array  # scalar, of all exponents; NaN where any is unknown
-    drift: Array  # [K], second half less first half, in standard errors; beyond 4 is a drift
-    z: Any  # the standard errors by which a gap had to exceed zero
+    resolved: Array
+    gap: Array
+    gap_std_error: Array
+    exponents: Array
+    std_error: Array
+    drift: Array
+    z: Any
 
     def describe(self) -> str:
-        """The verdict as one sentence; for a single run, outside of `jit`."""
+        """The verdict as one sentence; for one concrete result, outside of `jit`."""
         return _describe(self)
 
 
@@ -69,6 +79,8 @@ def rank_mask(exponents: LyapunovResult | Any, floor: float = -15.0) -> Array:
       bool, the shape of the exponents: True where they lie above the floor; False for NaN.
     """
     values = exponents.exponents if isinstance(exponents, LyapunovResult) else exponents
+    layered = isinstance(values, tuple) and any(jnp.ndim(layer) for layer in values)
+    check(not layered, "exponents", "be one layer where these differ: `select_layer`", "a tuple")
     return jnp.asarray(values) > floor
 
 
@@ -76,14 +88,13 @@ def convergence(result: LyapunovResult, z: float = 2.0) -> Convergence:
     """Judges which exponents a run tells apart, and whether it drifted.
 
     Neighbouring exponents are correlated, as they share the trajectory, so the error of their gap
-    is not that of two independent numbers: it is taken from the block means of the difference of
-    their local exponents, floor(sqrt(num_qr)) blocks of consecutive intervals, as the standard
-    error of an exponent is. Below 4 intervals the errors of the two are added in squares, as if
+    is not that of two independent numbers: it is the standard error of the mean difference of
+    their local exponents. Below 4 intervals the errors of the two are added in squares, as if
     independent. A few rounding units are added, so that equal exponents of a constant map are not
     resolved by their rounding. Works under `jit`; map it over a batch of results with `jax.vmap`.
 
-    The drift compares the halves of the run: a burn-in that was too short shows up there. About
-    N(0, 1) for a stationary run; NaN below 16 intervals.
+    The drift compares the halves of the run: a burn-in that was too short shows up there. NaN below
+    32 intervals.
 
     Args:
       result: of `lyapunov_spectrum` or a function that returns the same.
@@ -96,14 +107,15 @@ def convergence(result: LyapunovResult, z: float = 2.0) -> Convergence:
       ConfigError: (a ValueError) for a `z` that is not positive, or a batch of results.
     """
     check(z > 0, "z", "be above 0", z)
+    _weights(result)  # refuses what is not a single result
     exponents, std_error = jnp.asarray(result.exponents), jnp.asarray(result.std_error)
     rounding = 4 * float(jnp.finfo(exponents.dtype).eps) * (1 + jnp.abs(exponents))
     gap = exponents[..., :-1] - exponents[..., 1:]
-    blocks = _block_means(result)
-    count = blocks.shape[0]
-    if count >= 2:
-        difference = blocks[..., :-1] - blocks[..., 1:]
-        gap_error = difference.std(axis=0, ddof=1) / math.sqrt(count)
+    # The last interval may be a short one, and is left out of the errors.
+    local = jnp.asarray(result.local_exponents)
+    local = local[:-1] if len(local) > 4 else local
+    if len(local) >= 4:
+        gap_error = _error_of_mean(local[..., :-1] - local[..., 1:])
     else:
         gap_error = jnp.hypot(std_error[..., :-1], std_error[..., 1:])
     gap_error = jnp.hypot(gap_error, rounding[..., 1:] + rounding[..., :-1])
@@ -111,41 +123,37 @@ def convergence(result: LyapunovResult, z: float = 2.0) -> Convergence:
         resolved=gap > z * gap_error,
         gap=gap,
         gap_std_error=gap_error,
-        max_std_error=std_error.max(),
-        drift=_drift(blocks, rounding),
+        exponents=exponents,
+        std_error=std_error,
+        drift=_drift(local, rounding),
         z=z,
     )
 
 
-def _drift(blocks: Array, rounding: Array) -> Array:
+def _drift(local: Array, rounding: Array) -> Array:
     """Difference of the means of the two halves in its standard errors, [K]."""
-    half = blocks.shape[0] // 2
-    if half < 2:
+    half = len(local) // 2
+    if half < 16:
         return jnp.full_like(rounding, jnp.nan)
-    first, second = blocks[:half], blocks[-half:]
+    first, second = local[:half], local[-half:]
     # Within the halves: a drift between them must not hide itself in the variance.
-    variance = (first.var(axis=0, ddof=1) + second.var(axis=0, ddof=1)) / half
+    variance = _error_of_mean(first) ** 2 + _error_of_mean(second) ** 2
     return (second.mean(axis=0) - first.mean(axis=0)) / jnp.sqrt(variance + rounding**2)
 
 
-def _block_means(result: LyapunovResult) -> Array:
-    """Time-weighted means of floor(sqrt(num_qr)) blocks of intervals, [num_blocks, K].
-
-    What is left over at the start is not used.
-    """
-    weights, local = _weights(result), jnp.asarray(result.local_exponents)
-    num_blocks = math.isqrt(local.shape[0])
-    length = local.shape[0] // num_blocks
-    start = local.shape[0] - num_blocks * length
-
-    def totals(values: Array) -> Array:
-        return values[start:].reshape(num_blocks, length, *values.shape[1:]).sum(axis=1)
-
-    return totals(weights * local) / totals(weights)
+def _error_of_mean(local: Array) -> Array:
+    """Standard error of the mean over time of [M, ..., K]."""
+    flat = local.reshape(len(local), 1, -1)
+    return std_error_of_mean(flat).reshape(local.shape[1:])
 
 
 def _weights(result: LyapunovResult) -> Array:
     """Steps that each row of `local_exponents` covers, [num_qr, 1, ...]."""
+    check(
+        isinstance(result, LyapunovResult), "result", "be a LyapunovResult", type(result).__name__
+    )
+    layered = isinstance(result.exponents, tuple)
+    check(not layered, "result", "be one layer where these differ: `select_layer`", "a tuple")
     local = jnp.asarray(result.local_exponents)
     single = jnp.ndim(result.num_steps) == 0 and local.ndim == jnp.ndim(result.exponents) + 1
     shapes = (local.shape, jnp.shape(result.exponents))
@@ -155,26 +163,38 @@ def _weights(result: LyapunovResult) -> Array:
 
 
 def _describe(verdict: Convergence) -> str:
-    shape = np.shape(verdict.max_std_error)
-    check(shape == (), "verdict", "be that of a single run, not of a batch", shape)
-    error, z = float(verdict.max_std_error), float(verdict.z)
-    if not math.isfinite(error):
+    single = jnp.ndim(verdict.z) == 0
+    check(single, "verdict", "be that of a single run: take one by `jax.tree.map`", "a batch")
+    z = float(verdict.z)
+    errors = np.asarray(verdict.std_error, float)
+    if not np.isfinite(errors).all():
         return (
             "Convergence is not known: there is no standard error (the run has fewer than 4 "
             "averaged intervals, or is not finite)."
         )
+    parts = [_signs(np.asarray(verdict.exponents, float), z * errors)]
     resolved = np.asarray(verdict.resolved)
-    parts = [f"the largest standard error of an exponent is {error:.2g}"]
     if resolved.size:
-        resolved_part = f"{int(resolved.sum())} of {resolved.size} gaps between neighbours are"
-        parts.insert(0, f"{resolved_part} resolved at z = {z:g}")
+        count = f"{int(resolved.sum())} of {resolved.size} gaps between neighbours are"
+        parts.append(f"{count} resolved at z = {z:g}")
+    parts.append(f"the largest standard error of an exponent is {errors.max():.2g}")
     if not resolved.all():
         parts.append(_longer(verdict, ~resolved))
-    num_drifting = int((np.abs(np.asarray(verdict.drift)) > _DRIFT).sum())
-    if num_drifting:
-        parts.append(f"{num_drifting} of the exponents drifted, so raise `burn_in`")
+    drift = np.abs(np.asarray(verdict.drift, float))
+    if np.isnan(drift).any():
+        parts.append("the run is too short to tell a drift")
+    elif (drift > _DRIFT).any():
+        parts.append(f"{int((drift > _DRIFT).sum())} of the exponents drifted, so raise `burn_in`")
     text = "; ".join(parts)
     return text[0].upper() + text[1:] + "."
+
+
+def _signs(exponents: np.ndarray, margin: np.ndarray) -> str:
+    """How many exponents lie above zero, below it, or cannot be told from it."""
+    above, below = int((exponents > margin).sum()), int((exponents < -margin).sum())
+    undecided = exponents.size - above - below
+    text = f"{above} above 0 and {below} below"
+    return text + (f", {undecided} not told from 0" if undecided else "")
 
 
 def _longer(verdict: Convergence, unresolved: np.ndarray) -> str:

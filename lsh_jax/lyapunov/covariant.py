@@ -15,12 +15,19 @@ from lsh_jax.types import Array, Key, PyTree, State, StepFn
 
 
 class CovariantVectors(NamedTuple):
-    """Covariant Lyapunov vectors along a trajectory, in the order of the exponents."""
+    """Covariant Lyapunov vectors along a trajectory, in the order of the exponents.
 
-    vectors: Array  # [num_qr, N, K], columns of unit length; rows in the order of `ravel_pytree`
-    local_exponents: Array  # [num_qr, K], growth over the interval that ends at these vectors
-    exponents: Array  # [K], their mean over time, largest first, in log_base units per dt
-    states: State  # the states at which the vectors stand, [num_qr, ...] in every leaf
+    Attributes:
+      vectors: [num_qr, N, K], columns of unit length; rows in the order of `ravel_pytree`.
+      local_exponents: [num_qr, K], growth over the interval that ends at these vectors.
+      exponents: [K], their mean over time, largest first, in log_base units per dt.
+      states: the states at which the vectors stand, [num_qr, ...] in every leaf.
+    """
+
+    vectors: Array
+    local_exponents: Array
+    exponents: Array
+    states: State
 
 
 def covariant_lyapunov_vectors(
@@ -53,8 +60,9 @@ def covariant_lyapunov_vectors(
     different ones. Equal exponents have a common plane but no vectors of their own. Vectors of
     directions that the map wipes out are arbitrary (see `rank_mask`).
 
-    Keeps T K (N + K) floats for the T = (num_steps + backward_burn_in) / qr_every intervals, so it
-    is meant for few exponents or small systems. Works under `jit` and `vmap`; wrap it in `jax.jit`.
+    Keeps some 2 T K (N + K) floats for the T = (burn_in + num_steps + backward_burn_in) / qr_every
+    intervals, so it is meant for few exponents or small systems. Works under `jit` and `vmap`; wrap
+    it in `jax.jit`.
 
     Args:
       step_fn: `step_fn(state, x) -> state`; x is None where there are no inputs. A flow takes
@@ -71,7 +79,7 @@ def covariant_lyapunov_vectors(
       dt: time between two steps, > 0.
       log_base: base of the logarithm, > 1.
       tangent: as in `lyapunov_spectrum`.
-      qr: as in `lyapunov_spectrum`.
+      qr: as in `lyapunov_spectrum`, but for "lu", which has no R.
       q0: first frame, orthonormal columns, [N, K].
       key: key of the random first frame; None is `jax.random.key(0)`.
 
@@ -85,6 +93,7 @@ def covariant_lyapunov_vectors(
       ConfigError: (a ValueError) for an argument that cannot be met; it names the argument, the
         value and the condition.
     """
+    check(qr != "lu", "qr", 'not be "lu", whose intervals have no R', qr)
     _check_steps(inputs, num_steps, burn_in, backward_burn_in, qr_every)
     state = jax.tree.map(jnp.asarray, state)
     total = burn_in + num_steps + backward_burn_in
@@ -103,9 +112,13 @@ def covariant_lyapunov_vectors(
         return_vectors=True,
     )
     vectors, growth = _backward(forward.q_history, forward.r_history, num_steps // qr_every)
+    # NaN where an interval was too long for its spread, as in the exponents.
+    lost = jnp.isnan(forward.exponents[jnp.argsort(forward.order)])
+    growth = jnp.where(lost[None, :], jnp.nan, growth)
+    vectors = jnp.where(lost[None, None, :], jnp.nan, vectors)
     local = growth / (qr_every * dt * math.log(log_base))
     exponents = local.mean(axis=0)
-    order = jnp.argsort(exponents, descending=True)
+    order = jnp.argsort(-exponents)  # NaN last
     ends = slice(burn_in + qr_every, burn_in + num_steps + 1, qr_every)
     return CovariantVectors(
         vectors=vectors[:, :, order],

@@ -18,7 +18,7 @@ def kaplan_yorke_dimension(exponents: Any, dim: int | None = None) -> Array:
     limit cycle is in half of all runs, to 0 first. Works under `jit`, `vmap` and `grad`.
 
     Args:
-      exponents: in any order and unit, [..., K].
+      exponents: in any order and unit, [..., K], or a LyapunovResult.
       dim: number of exponents of the system, >= K, where only the leading K are given; None says
         that the K are all there are.
 
@@ -53,7 +53,7 @@ def ks_entropy(exponents: Any, dim: int | None = None) -> Array:
     is smooth along the unstable directions.
 
     Args:
-      exponents: in any order, [..., K].
+      exponents: in any order, [..., K], or a LyapunovResult.
       dim: as in `kaplan_yorke_dimension`.
 
     Returns:
@@ -72,7 +72,7 @@ def ks_entropy(exponents: Any, dim: int | None = None) -> Array:
 
 
 def _spectrum(exponents: Any, dim: int | None) -> Array:
-    values = jnp.asarray(exponents)
+    values = jnp.asarray(getattr(exponents, "exponents", exponents))  # of a LyapunovResult
     values = values if jnp.issubdtype(values.dtype, jnp.floating) else values.astype(float)
     check(values.ndim > 0 and values.size > 0, "exponents", "be [..., K], K >= 1", values.shape)
     size = values.shape[-1]

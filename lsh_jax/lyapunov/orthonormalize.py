@@ -29,9 +29,32 @@ Orthonormalize = Callable[[Array], tuple[Array, Array]]  # Z [N, K] -> Q [N, K],
 
 def householder(Z: Array) -> tuple[Array, Array]:
     """Householder QR: backward stable for every Z, and Q stays orthonormal at rank deficiency."""
-    Q, R = jnp.linalg.qr(Z)
+    Q, R = _qr(Z)
     signs = _signs(R)
     return Q * signs[None, :], R * signs[:, None]
+
+
+@jax.custom_jvp
+def _qr(Z: Array) -> tuple[Array, Array]:
+    Q, R = jnp.linalg.qr(Z)
+    return Q, R
+
+
+@_qr.defjvp
+def _qr_jvp(primals: tuple[Array], tangents: tuple[Array]) -> Any:
+    """The derivative of QR, at the highest precision wherever it is taken (JAX's own is not).
+
+    With A = Q^T dZ R^-1 and the skew W = L - L^T of its strictly lower part L: dR = (A - W) R and
+    dQ = dZ R^-1 - Q (A - W).
+    """
+    (Z,), (dZ,) = primals, tangents
+    Q, R = _qr(Z)
+    dot = functools.partial(jnp.dot, precision="highest")
+    scaled = jax.lax.linalg.triangular_solve(R, dZ, left_side=False, lower=False)
+    A = dot(Q.T, scaled)
+    lower = jnp.tril(A, -1)
+    upper = A - lower + lower.T
+    return (Q, R), (scaled - dot(Q, upper), dot(upper, R))
 
 
 def solve(Z: Array) -> tuple[Array, Array]:
@@ -41,9 +64,20 @@ def solve(Z: Array) -> tuple[Array, Array]:
     only up to eps cond(Z). Where R_kk is (nearly) zero the divisor is held at eps max |R|, so that
     a direction which the map wipes out reads a large negative number and spoils no other.
     """
-    R = jnp.linalg.qr(Z, mode="r")
+    R = _triangle(Z)
     R = R * _signs(R)[:, None]
     return _divide(Z, R), R
+
+
+@jax.custom_jvp
+def _triangle(Z: Array) -> Array:
+    return jnp.linalg.qr(Z, mode="r")
+
+
+@_triangle.defjvp
+def _triangle_jvp(primals: tuple[Array], tangents: tuple[Array]) -> Any:
+    (_, R), (_, dR) = _qr_jvp(primals, tangents)
+    return R, dR
 
 
 def cholesky(Z: Array) -> tuple[Array, Array]:
@@ -85,32 +119,13 @@ NAMES = ("auto", *BACKENDS, "lu")
 
 
 def auto(Z: Array) -> tuple[Array, Array]:
-    """The back-end that suits the platform which the program is lowered for, and the shape.
+    """The back-end that orthonormalizes best on the platform which the program is lowered for.
 
-    CPU: Householder, as LAPACK's is as fast as the rest. GPU: Cholesky where K <= N / 8, as leading
-    directions are well conditioned and products fast, else solve, which needs no product of
-    reflections. TPU, where QR goes column by column: Cholesky where K <= N / 8, else Householder.
-    The rules for GPU and TPU are reasoned from operation counts, not measured.
+    CPU and TPU: Householder. GPU: solve, which needs no product of reflections, that XLA makes for
+    one matrix at a time. None of them breaks down; Cholesky, which is faster for K much smaller
+    than N, may, and is left to be asked for. The rule for the GPU is reasoned, not measured.
     """
-    few = 8 * Z.shape[1] <= Z.shape[0]
-    return jax.lax.platform_dependent(
-        Z,
-        cuda=cholesky if few else solve,
-        rocm=cholesky if few else solve,
-        tpu=cholesky if few else householder,
-        default=householder,
-    )
-
-
-def between_blocks(Z: Array) -> tuple[Array, Array]:
-    """What keeps a frame well conditioned from one QR to the next, by platform and shape.
-
-    LU, which has a third of the flops of the others and is stable for every Z; but Cholesky on GPU
-    and TPU where K <= N / 8, as the search of pivots down long columns has no use for their width.
-    """
-    if 8 * Z.shape[1] > Z.shape[0]:
-        return lu(Z)
-    return jax.lax.platform_dependent(Z, cuda=cholesky, rocm=cholesky, tpu=cholesky, default=lu)
+    return jax.lax.platform_dependent(Z, cuda=solve, rocm=solve, default=householder)
 
 
 def orthonormalizer(name: str) -> Orthonormalize:

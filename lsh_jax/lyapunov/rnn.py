@@ -7,42 +7,26 @@ of the stack is the union of the layers' own spectra: L problems of the size of 
 import functools
 import math
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 
 from lsh_jax.cells import CELLS, run_layer
-from lsh_jax.config import ModelConfig, SpectrumState, check, check_choice, choices
+from lsh_jax.config import ModelConfig, check
 from lsh_jax.language_models import LanguageModel, layer_names
 from lsh_jax.lyapunov import paper_recipe, stack
 from lsh_jax.lyapunov.benettin import benettin_scan
+from lsh_jax.lyapunov.checks import check_key, refuse_breakdown
 from lsh_jax.lyapunov.orthonormalize import (
-    NAMES,
-    between_blocks,
     lu,
     orthonormalizer,
     random_frame,
 )
+from lsh_jax.lyapunov.recipe import Recipe, checked_recipe, checked_tokens
 from lsh_jax.lyapunov.result import LyapunovResult, interval_lengths, summarize
 from lsh_jax.lyapunov.tangents import TANGENTS, rows_per_unit
 from lsh_jax.types import Array, Carry, Key, Params
-
-
-class _Recipe(NamedTuple):
-    """The static part of a call: one program for each."""
-
-    config: ModelConfig
-    state: str
-    num_exponents: tuple[int, ...]  # one per layer, or a single one for the whole stack
-    burn_in: int
-    per_layer: bool
-    qr: str
-    qr_every: int
-    log_base: float
-    paper: bool
-    batch_chunk: int | None
-    mesh: Any
 
 
 def rnn_lyapunov_spectrum(
@@ -59,6 +43,7 @@ def rnn_lyapunov_spectrum(
     log_base: float = math.e,
     recipe: str | None = None,
     key: Key | None = None,
+    stop_gradient: str | None = None,
     batch_chunk: int | None = None,
     mesh: jax.sharding.Mesh | None = None,
 ) -> LyapunovResult:
@@ -72,8 +57,10 @@ def rnn_lyapunov_spectrum(
     J Q instead of reversed, a random first frame instead of the identity, burn-in on tokens that
     are read once, exponents sorted within the layer, nats. `recipe="paper"` reproduces theirs.
 
-    Memory: 4 to 5 times L B N K floats, beside H^2 for the Jacobian of each of the L B, and what
-    the forward pass needs; `batch_chunk` replaces B by the chunk, `mesh` by B over its devices.
+    Memory beside the parameters: at most 12 L B N K floats for the frames and 2 L B N^2 for the
+    Jacobians of one step, and the recurrent weights once more, whatever T is (by the compilers for
+    H100 and TPU v5e at the paper's sizes; `benchmarks/README.md`). `batch_chunk` replaces B by the
+    chunk but for the frames that are returned, L B N K; `mesh` replaces it by B over its devices.
 
     Args:
       model: its `config` is read.
@@ -86,11 +73,12 @@ def rnn_lyapunov_spectrum(
         all N.
       burn_in: first steps, left out of the mean, 0 <= burn_in < T.
       per_layer: False takes the whole stack as one system, to check that its spectrum is the
-        union of the layers': N is the sum over the layers, and costs grow with its cube.
-      qr: "auto" factorizes the frame at every step by the cheapest stable way of the platform, LU
-        on the CPU, and makes it orthonormal by QR at the end of each of about sqrt(T) intervals;
-        "lu" does so everywhere; "householder", "solve" and "cholesky" make QR at every step. The
-        exponents agree up to rounding.
+        union of the layers': N is the sum over the layers, and costs grow with its cube. The two
+        agree up to O(1 / T), as neighbouring exponents of different layers mix for a while; their
+        sums agree at once.
+      qr: "auto" and "lu" factorize the frame by LU at every step, and make it orthonormal by QR at
+        the end of each of about sqrt(T) intervals; "householder", "solve" and "cholesky" make QR at
+        every step. The exponents agree up to rounding.
       qr_every: steps of an interval; None is about sqrt(T - burn_in) for "auto" and "lu", else 1.
       log_base: base of the logarithm, > 1: e gives nats, 2 the bits of the authors' files.
       recipe: None, or "paper" for the authors' recipe: state "hidden", all exponents, reversed
@@ -98,7 +86,9 @@ def rnn_lyapunov_spectrum(
         on tokens that are then read again, bits, unsorted. It sets `state`, `qr`, `log_base`; use
         T = 35 and B = 2 for their numbers. Their omission of an RHN's biases is not reproduced.
       key: key of the random first frame; None is `jax.random.key(0)`.
-      batch_chunk: columns of the batch worked on at a time, which bounds the memory; None: all.
+      stop_gradient: None, or "state" to differentiate with the trajectory of every layer held
+        constant (see `lyapunov_spectrum`): for chaotic networks.
+      batch_chunk: columns of the batch worked on at a time, a divisor of B; None: all.
       mesh: devices with one axis to cut the batch over; B must be a multiple of their number.
 
     Returns:
@@ -113,11 +103,13 @@ def rnn_lyapunov_spectrum(
       ConfigError: (a ValueError) for an argument that cannot be met; it names the argument, the
         value and the condition.
     """
-    tokens = _checked_tokens(tokens, burn_in)
-    settings = _checked_recipe(
+    tokens = checked_tokens(tokens, burn_in, model.config.vocab_size)
+    settings = checked_recipe(
         model.config, tokens.shape, state, num_exponents, burn_in, per_layer, qr, qr_every, recipe
     )
     check(1 < log_base < math.inf, "log_base", "be above 1 and finite", log_base)
+    check(stop_gradient in (None, "state"), "stop_gradient", 'be None or "state"', stop_gradient)
+    check_key(key)
     num_columns = tokens.shape[1]
     if mesh is not None:
         check(len(mesh.shape) == 1, "mesh", "have one axis", dict(mesh.shape))
@@ -130,87 +122,25 @@ def rnn_lyapunov_spectrum(
         fits = batch_chunk >= 1 and num_columns % batch_chunk == 0
         check(fits, "batch_chunk", f"divide the {num_columns} columns of a device", batch_chunk)
     settings = settings._replace(
-        log_base=2.0 if recipe else log_base, batch_chunk=batch_chunk, mesh=mesh
+        log_base=2.0 if recipe else log_base,
+        hold=stop_gradient == "state",
+        batch_chunk=batch_chunk,
+        mesh=mesh,
     )
     key = jax.random.key(0) if key is None else key
     fields = _spectrum(params, tokens, key, recipe=settings)
-    averaged = tokens.shape[0] if recipe else tokens.shape[0] - burn_in
-    return LyapunovResult(**fields, num_steps=averaged, qr_every=settings.qr_every)
-
-
-def _checked_tokens(tokens: Array, burn_in: int) -> Array:
-    tokens = jnp.asarray(tokens)
-    shape = tokens.shape
-    check(tokens.ndim == 2 and tokens.size > 0, "tokens", "be a batch of columns [T, B]", shape)
-    integer = jnp.issubdtype(tokens.dtype, jnp.integer)
-    check(integer, "tokens", "hold integers", str(tokens.dtype))
-    check(0 <= burn_in < shape[0], "burn_in", f"lie in [0, {shape[0]})", burn_in)
-    return tokens
-
-
-def _checked_recipe(
-    config: ModelConfig,
-    shape: tuple[int, ...],
-    state: str,
-    num_exponents: int | Sequence[int] | None,
-    burn_in: int,
-    per_layer: bool,
-    qr: str,
-    qr_every: int | None,
-    recipe: str | None,
-) -> _Recipe:
-    check_choice("state", state, choices(SpectrumState))
-    check_choice("qr", qr, NAMES)
-    check(recipe in (None, "paper"), "recipe", 'be None or "paper"', recipe)
-    steps = shape[0] - burn_in
-    if recipe:
-        check(per_layer, "per_layer", 'be True with recipe="paper"', per_layer)
-        check(num_exponents is None, "num_exponents", 'be None with recipe="paper"', num_exponents)
-        state, qr, qr_every = "hidden", "householder", 1
-    blocked = qr in ("auto", "lu")
-    if qr_every is None:
-        qr_every = _interval(burn_in, steps) if blocked else 1
-    check(qr_every >= (2 if qr == "lu" else 1), "qr_every", "be at least 1, 2 for lu", qr_every)
-    unstable = qr_every > 1 and not blocked
-    check(not unstable, "qr_every", f'be 1 with qr="{qr}"; "auto" and "lu" stand more', qr_every)
-    sizes = tuple(width * rows_per_unit(config.cell, state) for width in config.widths)
-    counts = _checked_counts(num_exponents, sizes if per_layer else (sum(sizes),))
-    return _Recipe(
-        config, state, counts, burn_in, per_layer, qr, qr_every, math.e, bool(recipe), None, None
+    if qr == "cholesky":
+        jax.tree.map(refuse_breakdown, fields["exponents"])
+    return LyapunovResult(
+        **fields,
+        num_steps=tokens.shape[0] if recipe else tokens.shape[0] - burn_in,
+        qr_every=settings.qr_every,
+        unit=math.log(settings.log_base),
     )
 
 
-def _interval(burn_in: int, num_steps: int) -> int:
-    """About sqrt(T) steps, preferably of a length that divides burn-in and T.
-
-    Then one loop does all; every part that is left over is a loop more to compile.
-    """
-    root = max(math.isqrt(num_steps), 2)
-    fitting = [
-        n for n in range(max(root // 2, 2), 2 * root + 1) if math.gcd(n, burn_in, num_steps) == n
-    ]
-    return min(fitting, key=lambda n: abs(n - root), default=root)
-
-
-def _checked_counts(
-    num_exponents: int | Sequence[int] | None, sizes: tuple[int, ...]
-) -> tuple[int, ...]:
-    """K of each system, one for each of `sizes`."""
-    if num_exponents is None:
-        return sizes
-    if isinstance(num_exponents, Sequence):
-        counts = tuple(num_exponents)
-        one_each = f"have one entry for each of {len(sizes)}"
-        check(len(counts) == len(sizes), "num_exponents", one_each, counts)
-    else:
-        counts = (num_exponents,) * len(sizes)
-    for count, size in zip(counts, sizes, strict=True):
-        check(1 <= count <= size, "num_exponents", f"lie in [1, {size}]", count)
-    return counts
-
-
 @functools.partial(jax.jit, static_argnames="recipe")
-def _spectrum(params: Params, tokens: Array, key: Key, *, recipe: _Recipe) -> dict[str, Any]:
+def _spectrum(params: Params, tokens: Array, key: Key, *, recipe: Recipe) -> dict[str, Any]:
     """The fields of a LyapunovResult that are arrays."""
     run = functools.partial(_stack_growth if not recipe.per_layer else _layers_growth, recipe)
     if recipe.mesh is not None:
@@ -234,7 +164,7 @@ def _spectrum(params: Params, tokens: Array, key: Key, *, recipe: _Recipe) -> di
     return _merged(recipe, fields)
 
 
-def _summary(recipe: _Recipe, num_steps: int, logs: Array) -> Any:
+def _summary(recipe: Recipe, num_steps: int, logs: Array) -> Any:
     """Averages of log growth [B, num_qr, K] in nats."""
     lengths = interval_lengths(num_steps, recipe.qr_every, logs.shape[1]).astype(logs.dtype)
     rates = logs.swapaxes(0, 1) / lengths[:, None, None]
@@ -242,7 +172,7 @@ def _summary(recipe: _Recipe, num_steps: int, logs: Array) -> Any:
     return summarize(rates, num_steps, recipe.qr_every, sort=not recipe.paper)
 
 
-def _merged(recipe: _Recipe, fields: list[dict[str, Any]]) -> dict[str, Any]:
+def _merged(recipe: Recipe, fields: list[dict[str, Any]]) -> dict[str, Any]:
     """One system as it is, equal layers along an axis L, unequal ones as tuples."""
     if not recipe.per_layer:
         return fields[0]
@@ -252,15 +182,15 @@ def _merged(recipe: _Recipe, fields: list[dict[str, Any]]) -> dict[str, Any]:
     return merged | {"local_exponents": merged["local_exponents"].swapaxes(0, 1)}
 
 
-def _equal_layers(recipe: _Recipe) -> bool:
+def _equal_layers(recipe: Recipe) -> bool:
     return len(set(recipe.config.widths)) == 1 and len(set(recipe.num_exponents)) == 1
 
 
-def _layers_growth(recipe: _Recipe, params: Params, tokens: Array, key: Key) -> list[Any]:
+def _layers_growth(recipe: Recipe, params: Params, tokens: Array, key: Key) -> list[Any]:
     """Every layer on its own: (carry [B, H], q [B, N, K], logs [B, num_qr, K]) of each."""
     if recipe.paper:  # the state moves on while the text starts again
         tokens = jnp.concatenate([tokens[: recipe.burn_in], tokens])
-    drives, weights = _drives(recipe.config, params, tokens)
+    drives, weights = _drives(recipe.config, params, tokens, recipe.hold)
     if not _equal_layers(recipe):
         return [
             _over_batch(recipe, functools.partial(_layer_growth, recipe, layer, key, weight), drive)
@@ -278,7 +208,7 @@ def _layers_growth(recipe: _Recipe, params: Params, tokens: Array, key: Key) -> 
 
 
 def _layer_growth(
-    recipe: _Recipe, layer: int, key: Key, weights: Params, drive: Array
+    recipe: Recipe, layer: int, key: Key, weights: Params, drive: Array
 ) -> tuple[Carry, Array, Array]:
     """One layer along one column, whose drive is [T, G]."""
     cell, width = CELLS[recipe.config.cell], recipe.config.widths[layer]
@@ -294,9 +224,9 @@ def _layer_growth(
 
 
 def _grow(
-    recipe: _Recipe, linearize: Any, carry: Carry, q0: Array, inputs: Array, num_steps: int
+    recipe: Recipe, linearize: Any, carry: Carry, q0: Array, inputs: Array, num_steps: int
 ) -> tuple[Carry, Array, Array]:
-    between = {"auto": between_blocks, "lu": lu}.get(recipe.qr) if recipe.qr_every > 1 else None
+    between = {"auto": lu, "lu": lu}.get(recipe.qr) if recipe.qr_every > 1 else None
     blocked = between is not None
     carry, q, growth = benettin_scan(
         linearize,
@@ -308,11 +238,12 @@ def _grow(
         burn_in=recipe.burn_in,
         qr_every=recipe.qr_every,
         between=between,
+        hold_trajectory=recipe.hold,
     )
     return carry, q, growth.logs
 
 
-def _stack_growth(recipe: _Recipe, params: Params, tokens: Array, key: Key) -> list[Any]:
+def _stack_growth(recipe: Recipe, params: Params, tokens: Array, key: Key) -> list[Any]:
     """The whole stack as one system; its only entry as in `_layers_growth`."""
     config = recipe.config
     linearize = stack.tangent(config, params, recipe.state)
@@ -329,7 +260,7 @@ def _stack_growth(recipe: _Recipe, params: Params, tokens: Array, key: Key) -> l
     return [_over_batch(recipe, column, inputs)]
 
 
-def _over_batch(recipe: _Recipe, run: Callable[[Array], Any], drives: Array) -> Any:
+def _over_batch(recipe: Recipe, run: Callable[[Array], Any], drives: Array) -> Any:
     """Maps over the columns of drives [T, B, ...] or [T, L, B, G], some at a time."""
     columns = jnp.moveaxis(drives, -2, 0)
     if recipe.batch_chunk is None:
@@ -337,8 +268,13 @@ def _over_batch(recipe: _Recipe, run: Callable[[Array], Any], drives: Array) -> 
     return jax.lax.map(run, columns, batch_size=recipe.batch_chunk)
 
 
-def _drives(config: ModelConfig, params: Params, tokens: Array) -> tuple[list[Array], list[Params]]:
-    """Of every layer, what its input sends into the cell, [T, B, G], and its recurrent weights."""
+def _drives(
+    config: ModelConfig, params: Params, tokens: Array, hold: bool
+) -> tuple[list[Array], list[Params]]:
+    """Of every layer, what its input sends into the cell, [T, B, G], and its recurrent weights.
+
+    `hold` stops the derivative that flows through the trajectory of the layers below.
+    """
     cell, inputs = CELLS[config.cell], params["embedding"]["table"][tokens]
     drives, weights = [], []
     with jax.default_matmul_precision("highest"):
@@ -347,4 +283,5 @@ def _drives(config: ModelConfig, params: Params, tokens: Array) -> tuple[list[Ar
             weights.append(cell.recurrent(params[name]))
             carry = cell.init_carry((tokens.shape[1], width), inputs.dtype)
             inputs, _ = run_layer(cell, params[name], inputs, carry)
+            inputs = jax.lax.stop_gradient(inputs) if hold else inputs
     return drives, weights

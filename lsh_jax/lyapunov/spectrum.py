@@ -1,13 +1,16 @@
 """The Lyapunov spectrum of any differentiable map, driven by inputs or autonomous."""
 
+import inspect
 import math
 from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from lsh_jax.config import ConfigError, check, check_choice
 from lsh_jax.lyapunov.benettin import TANGENTS, Linearize, benettin_scan
+from lsh_jax.lyapunov.checks import check_count, check_key, refuse_breakdown, refuse_collapse
 from lsh_jax.lyapunov.orthonormalize import NAMES, lu, orthonormalizer, random_frame
 from lsh_jax.lyapunov.result import LyapunovResult, interval_lengths, summarize
 from lsh_jax.types import Array, Key, PyTree, State, StepFn
@@ -38,11 +41,13 @@ def lyapunov_spectrum(
     made at the highest precision: bfloat16 and TF32, which accelerators default to, would move
     the exponents by 1e-3 to 1e-1. Works under `jit`, `vmap` (a batch of states, inputs or
     parameters) and `grad`; wrap repeated calls in `jax.jit`. A batch over several devices is a
-    `jax.jit` of the `vmap` with inputs sharded along the batch, or `jax.shard_map`.
+    `jax.jit` of the `vmap`, with inputs sharded along the batch over a mesh of automatic axes
+    (`jax.make_mesh(..., axis_types=(jax.sharding.AxisType.Auto,))`): no device waits for another.
 
-    Memory, per element of a batch: about 4 N K floats while running, and num_qr * K to return.
-    Reverse mode keeps N + N K floats an interval between QRs and computes the rest again, so that
-    a larger `qr_every` (with "lu") bounds it; `jax.lax.map` with a `batch_size` bounds the batch.
+    Memory, per element of a batch: 4 to 8 N K floats while running, and num_qr * K to return.
+    Reverse mode keeps N + N K floats for each interval between two QRs, and computes an interval
+    again when it comes to it, with some 4 N K floats for each of its steps: T N K at `qr_every=1`,
+    least near `qr_every` = sqrt(T), with "lu". `jax.lax.map` with a `batch_size` bounds the batch.
 
     A direction that the map wipes out reads a large negative number, never -inf or NaN: about the
     log of the rounding unit per step, or of the smallest normal float where R_kk is exactly zero
@@ -59,8 +64,9 @@ def lyapunov_spectrum(
         and burn_in < T with inputs.
       qr_every: steps between re-orthonormalisations, >= 1; the last interval has what is left. The
         columns collapse onto the leading one in between, by the spread of the K exponents times
-        qr_every: 12 nats of it are the most that float32 stands (27 float64). Beyond, the
-        exponents that are lost become NaN under `jit` and raise an error outside of it.
+        qr_every: 12 nats of it are the most that float32 stands (27 float64). Where an interval
+        goes beyond, the exponents that are lost become NaN under `jit`, and raise an error outside
+        of it.
       dt: time between two steps, > 0: exponents are per unit of time.
       log_base: base of the logarithm, > 1: e gives nats, 2 the bits of the authors' files.
       tangent: "jvp" linearises `step_fn` by automatic differentiation and applies it to all
@@ -69,8 +75,8 @@ def lyapunov_spectrum(
         its tangent space may be smaller than the state.
       qr: "householder", "solve", "cholesky" (K much smaller than N) or "auto", by platform and
         shape; see `orthonormalize`. "lu", with `qr_every` above 1, factorizes by LU in the steps
-        between two QRs: any spread, exponents as exact as those of a QR every step, and on the
-        CPU 2 to 4 times as fast. All give the same `local_exponents` up to rounding.
+        between two QRs: any spread, exponents as exact as those of a QR every step, and cheaper.
+        All give the same `local_exponents` up to rounding, in directions that are not wiped out.
       q0: first frame, orthonormal columns, [N, K]; its rows define N. Without it N is the number
         of floats in `state`, and the frame is drawn from `key`.
       key: key of the random first frame; None is `jax.random.key(0)`.
@@ -81,14 +87,14 @@ def lyapunov_spectrum(
 
     Returns:
       A LyapunovResult. Its `state` and `q` continue the run as `state` and `q0` of a next call
-      with `burn_in=0`, and `join_results` makes one result of the two. The standard error is that
-      of batch means (see `summarize`).
+      with `burn_in=0`, and `join_results` makes one result of the two. The standard errors allow
+      for the correlation of the steps (`std_error_of_mean`).
 
     Raises:
       ConfigError: (a ValueError) for an argument that cannot be met; it names the argument, the
         value and the condition.
     """
-    _check_options(qr_every, dt, log_base, tangent, qr, stop_gradient, return_vectors)
+    _check_options(qr_every, dt, log_base, tangent, qr, key, stop_gradient, return_vectors)
     state = jax.tree.map(jnp.asarray, state)
     num_steps = _averaged_steps(inputs, num_steps, burn_in)
     q = _first_frame(state, num_exponents, q0, key)
@@ -113,10 +119,10 @@ def lyapunov_spectrum(
     lengths = interval_lengths(num_steps, qr_every, len(growth.logs)).astype(growth.logs.dtype)
     rates = growth.logs / lengths[:, None]
     if qr != "lu" and qr_every > 1:
-        rates = _refuse_collapse(rates, qr_every)
+        rates = refuse_collapse(rates, growth.logs, qr_every)
     summary = summarize(rates[:, None, :] / (dt * math.log(log_base)), num_steps, qr_every)
     if qr == "cholesky":
-        _refuse_breakdown(summary.exponents)
+        refuse_breakdown(summary.exponents)
     return LyapunovResult(
         exponents=summary.exponents,
         std_error=summary.std_error,
@@ -126,6 +132,7 @@ def lyapunov_spectrum(
         num_steps=num_steps,
         qr_every=qr_every,
         order=summary.order,
+        unit=dt * math.log(log_base),
         q_history=growth.q,
         r_history=growth.r,
     )
@@ -149,7 +156,9 @@ def max_lyapunov_exponent(
     Returns:
       A LyapunovResult with K = 1: `exponents[0]` and `std_error[0]`.
     """
-    return lyapunov_spectrum(step_fn, state, inputs, num_exponents=1, **options)
+    more = options.get("num_exponents")
+    check(more is None, "num_exponents", "be left out: `lyapunov_spectrum` takes it", more)
+    return lyapunov_spectrum(step_fn, state, inputs, **(options | {"num_exponents": 1}))
 
 
 def lyapunov_from_jacobians(jacobians: Array, **options: Any) -> LyapunovResult:
@@ -170,11 +179,12 @@ def lyapunov_from_jacobians(jacobians: Array, **options: Any) -> LyapunovResult:
     shape = jacobians.shape
     square = jacobians.ndim == 3 and shape[1] == shape[2] and 0 not in shape
     check(square, "jacobians", "be [T, N, N]", shape)
-    if "q0" not in options:
-        size, key = shape[1], options.pop("key", None)
-        count = options.pop("num_exponents", None)
-        zeros = jnp.zeros(size, jacobians.dtype)
-        options["q0"] = _first_frame(zeros, count, None, key)
+    real = jacobians.dtype in (jnp.float32, jnp.float64)
+    check(real, "jacobians", "hold float32 or float64", str(jacobians.dtype))
+    count, q0, key = (options.pop(name, None) for name in ("num_exponents", "q0", "key"))
+    options["q0"] = _first_frame(jnp.zeros(shape[1], jacobians.dtype), count, q0, key)
+    rows = options["q0"].shape[0]
+    check(rows == shape[1], "q0", f"have the {shape[1]} rows of the Jacobians", rows)
 
     def linearize(state: State, J: Array) -> Any:
         return state, lambda Q: jnp.dot(J, Q)
@@ -183,39 +193,18 @@ def lyapunov_from_jacobians(jacobians: Array, **options: Any) -> LyapunovResult:
     return lyapunov_spectrum(lambda state, _: state, empty, jacobians, tangent=linearize, **options)
 
 
-def _refuse_collapse(rates: Array, qr_every: int) -> Array:
-    """Drops exponents that rounding has swallowed: an error, or NaN while tracing."""
-    limit = -0.75 * math.log(jnp.finfo(rates.dtype).eps)  # 12 nats in float32, 27 in float64
-    means = rates.mean(axis=0)
-    spread = (means.max() - means) * qr_every
-    if not isinstance(spread, jax.core.Tracer) and float(spread.max()) > limit:
-        per_step = float(spread.max()) / qr_every
-        advice = f"at most {int(limit / per_step)}" if per_step <= limit else "qr_every=1"
-        raise ConfigError(
-            f"`qr_every` must keep the spread of the exponents below {limit:.0f} nats an interval "
-            f"in {rates.dtype}, got {qr_every} steps of {per_step:.3g} nats: take {advice}, fewer "
-            'exponents, float64, or qr="lu", which stands any spread.'
-        )
-    return jnp.where((spread > limit)[None, :], jnp.nan, rates)
-
-
-def _refuse_breakdown(exponents: Array) -> None:
-    if not isinstance(exponents, jax.core.Tracer) and not bool(jnp.isfinite(exponents).all()):
-        raise ConfigError(
-            '`qr` must suit the condition of the deviation vectors, got "cholesky" and a Gram '
-            'matrix without a Cholesky factor: take qr="householder", or fewer exponents.'
-        )
-
-
 def _check_options(
     qr_every: int,
     dt: float,
     log_base: float,
     tangent: str | Linearize,
     qr: str,
+    key: Key | None,
     stop_gradient: str | None,
     return_vectors: bool,
 ) -> None:
+    check_count("qr_every", qr_every)
+    check_key(key)
     check(qr_every >= 1, "qr_every", "be at least 1", qr_every)
     check(0 < dt < math.inf, "dt", "be positive and finite", dt)
     check(1 < log_base < math.inf, "log_base", "be above 1 and finite", log_base)
@@ -230,7 +219,10 @@ def _check_options(
 
 
 def _averaged_steps(inputs: PyTree, num_steps: int | None, burn_in: int) -> int:
+    check_count("burn_in", burn_in)
     check(burn_in >= 0, "burn_in", "be at least 0", burn_in)
+    if num_steps is not None:
+        check_count("num_steps", num_steps)
     if inputs is None:
         check(num_steps is not None, "num_steps", "be given for a map without `inputs`", num_steps)
     else:
@@ -262,7 +254,13 @@ def _first_frame(
         check(1 <= num_columns <= size, "q0", "have 1 to N columns", jnp.shape(q0))
         agreed = num_exponents in (None, num_columns)
         check(agreed, "num_exponents", f"be the {num_columns} columns of `q0`", num_exponents)
+        if not isinstance(q0, jax.core.Tracer):
+            given = np.asarray(q0, np.float64)
+            error = np.abs(given.T @ given - np.eye(num_columns)).max()
+            check(error < 1e-2, "q0", "have orthonormal columns", f"an error of {error:.2g}")
         return jnp.asarray(q0, dtype)
+    if num_exponents is not None:
+        check_count("num_exponents", num_exponents)
     size = sum(leaf.size for leaf in leaves)
     num_columns = size if num_exponents is None else num_exponents
     check(1 <= num_columns <= size, "num_exponents", f"lie in [1, {size}]", num_exponents)
@@ -273,6 +271,12 @@ def _check_step(step_fn: StepFn, state: State, inputs: PyTree, q: Array) -> None
     size = sum(leaf.size for leaf in jax.tree.leaves(state))
     check(q.shape[0] == size, "q0", f"have a row for each of the {size} floats of `state`", q.shape)
     x = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape[1:], leaf.dtype), inputs)
+    try:
+        inspect.signature(step_fn).bind(state, x)
+    except TypeError as error:
+        raise ConfigError(
+            f"`step_fn` must take (state, x), with x None where there are no inputs: {error}."
+        ) from error
     after = jax.tree.map(_signature, jax.eval_shape(step_fn, state, x))
     before = jax.tree.map(_signature, state)
     check(after == before, "step_fn", f"return a state like the one it got, {before}", after)

@@ -7,10 +7,11 @@ from typing import Any
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from lsh_jax.lyapunov import LyapunovResult
 from lsh_jax.lyapunov.convergence import running_exponents
-from lsh_jax.plots.style import DENSE, FINALIST, NOISE, SIZE, UNIGRAM, WINNER, house_style
+from lsh_jax.plots.style import DENSE, FAINT, FINALIST, NOISE, SIZE, UNIGRAM, WINNER, house_style
 
 _COLOURS = (DENSE, WINNER, FINALIST, UNIGRAM, NOISE)
 _DASHES = ("-", "--", "-.", ":", (0, (5, 1, 1, 1)))
@@ -21,8 +22,7 @@ def plot_convergence(result: LyapunovResult, which: Sequence[int] | None = None)
     """What some exponents would have read, had the run ended earlier, with a band of two errors.
 
     Args:
-      result: of one system; the local exponents of a language model's layer are `result` with
-        its arrays indexed by the layer.
+      result: of one system; `select_layer` takes that of a layer from a language model's.
       which: indices of exponents, 0 the largest; the first, the last and two between if not given.
 
     Returns:
@@ -49,7 +49,8 @@ def draw_convergence(
         error = float(result.std_error[index]) * np.sqrt(steps[-1] / steps)
         low, high = result.exponents[index] - 2 * error, result.exponents[index] + 2 * error
         axes.fill_between(steps, low, high, color=look["color"], alpha=0.12, lw=0)
-    axes.set(xscale="log", xlabel="steps averaged", ylabel="exponent, nats per step")
+    axes.axhline(0, color=FAINT, lw=0.8, zorder=0)
+    axes.set(xscale="log", xlabel="steps averaged", ylabel=_unit(result))
     axes.legend(fontsize="small")
 
 
@@ -61,8 +62,18 @@ def draw_spectra(axes: Axes, spectra: Mapping[str, LyapunovResult]) -> None:
         look: dict[str, Any] = {"color": _COLOURS[number % 5], "ls": _DASHES[number % 5]}
         axes.plot(index, values, label=label, **look)
         axes.fill_between(index, values - error, values + error, color=look["color"], alpha=0.2)
-    axes.set(xlabel="index of the exponent", ylabel="exponent, nats per step")
+    axes.axhline(0, color=FAINT, lw=0.8, zorder=0)
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    axes.set(xlabel="index of the exponent", ylabel=_unit(next(iter(spectra.values()))))
     axes.legend(fontsize="small")
+
+
+def _unit(result: LyapunovResult) -> str:
+    """The label of an axis of exponents."""
+    names = {1.0: ", nats per step", math.log(2): ", bits per step"}
+    unit = float(result.unit)
+    known = [name for value, name in names.items() if math.isclose(value, unit, rel_tol=1e-6)]
+    return "exponent" + (known[0] if known else "")
 
 
 def draw_errors(

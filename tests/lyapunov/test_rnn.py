@@ -6,14 +6,21 @@ import numpy as np
 import pytest
 from jax import export
 
+from lsh_jax import ls_distance
 from lsh_jax.cells import CELLS, lstm_update, run_layer
 from lsh_jax.config import ModelConfig
 from lsh_jax.language_models import make_language_model
-from lsh_jax.lyapunov import lyapunov_spectrum, rnn_lyapunov_spectrum
+from lsh_jax.lyapunov import (
+    log_abs_det_lstm,
+    lyapunov_spectrum,
+    rnn_lyapunov_spectrum,
+    running_exponents,
+    select_layer,
+)
 from lsh_jax.lyapunov.orthonormalize import random_frame
 from lsh_jax.lyapunov.rnn import _spectrum
 
-HIDDEN, LAYERS, LENGTH, BATCH = 5, 2, 24, 3
+HIDDEN, LAYERS, LENGTH, BATCH = 5, 2, 50, 3
 LSTM = CELLS["lstm"]
 MODEL = make_language_model(
     ModelConfig(vocab_size=11, embed_size=4, hidden_size=HIDDEN, num_layers=LAYERS)
@@ -112,8 +119,8 @@ def test_the_trajectory_is_that_of_the_model(params, tokens, hidden):
 def test_exponents_are_sorted_within_the_layer_and_are_means_of_their_columns(hidden):
     assert hidden.exponents.shape == (LAYERS, HIDDEN)
     assert (np.diff(hidden.exponents, axis=1) <= 0).all()
-    assert hidden.qr_every == 2  # near sqrt(14), and a divisor of the burn-in, 10, and of 14
-    lengths = np.full(7, 2 / 14)
+    assert hidden.qr_every == 5  # near sqrt(40), and a divisor of the burn-in, 10, and of 40
+    lengths = np.full(8, 5 / 40)
     means = np.tensordot(lengths, hidden.local_exponents, 1)
     np.testing.assert_allclose(means, hidden.exponents, atol=1e-5)
     assert (hidden.std_error > 0).all()
@@ -181,12 +188,68 @@ def test_the_spectrum_of_the_stack_is_the_union_of_its_layers(cell, state):
     np.testing.assert_allclose(whole.exponents.sum(), union.sum(), atol=1e-2)
 
 
+def test_the_memory_is_that_of_a_chunk_of_the_batch():
+    model = make_language_model(ModelConfig(vocab_size=9, embed_size=8, hidden_size=48))
+    params = jax.eval_shape(model.init, jax.random.key(0))
+    tokens = jax.ShapeDtypeStruct((40, 16), jnp.int32)
+
+    def temporary(chunk):
+        def exponents(params, tokens):
+            return rnn_lyapunov_spectrum(model, params, tokens, batch_chunk=chunk).exponents
+
+        compiled = jax.jit(exponents).lower(params, tokens).compile()
+        return compiled.memory_analysis().temp_size_in_bytes
+
+    assert temporary(1) < 0.5 * temporary(None)
+
+
+def test_the_exponents_of_a_layer_add_up_to_the_log_determinant(params, tokens):
+    with jax.enable_x64(True):
+        double = jax.tree.map(lambda leaf: np.asarray(leaf, np.float64), params)
+        result = rnn_lyapunov_spectrum(MODEL, double, tokens)
+        logs = log_abs_det_lstm(MODEL, double, tokens)[10:]  # [T, L, B]
+        np.testing.assert_allclose(result.exponents.sum(axis=1), logs.mean(axis=(0, 2)), atol=1e-8)
+
+
+@pytest.mark.parametrize("stop_gradient", [None, "state"])
+def test_the_gradient_of_a_distance_agrees_with_finite_differences(params, tokens, stop_gradient):
+    with jax.enable_x64(True):
+        double = jax.tree.map(lambda leaf: np.asarray(leaf, np.float64), params)
+        options = {"state": "hidden", "num_exponents": 3, "stop_gradient": stop_gradient}
+
+        def distance(gain):
+            scaled = double | {
+                "layers_0": double["layers_0"] | {"U": gain * double["layers_0"]["U"]}
+            }
+            spectrum = rnn_lyapunov_spectrum(MODEL, scaled, tokens, **options)
+            return ls_distance(spectrum, jnp.zeros((LAYERS, 3)))
+
+        gradient = jax.jit(jax.grad(distance))(1.0)
+        difference = (distance(1 + 1e-5) - distance(1 - 1e-5)) / 2e-5
+        if stop_gradient is None:
+            np.testing.assert_allclose(gradient, difference, atol=1e-6)
+        else:  # without what flows through the trajectory
+            assert np.isfinite(gradient)
+            assert abs(gradient - difference) > 1e-3
+
+
 def test_layers_of_unequal_width_or_count_come_as_tuples(params, tokens, hidden):
     result = rnn_lyapunov_spectrum(MODEL, params, tokens, state="hidden", num_exponents=(2, 5))
     assert [part.shape for part in result.exponents] == [(2,), (5,)]
     assert [part.shape for part in result.q] == [(BATCH, HIDDEN, 2), (BATCH, HIDDEN, 5)]
     assert [h.shape for h, _ in result.state] == [(BATCH, HIDDEN)] * 2
     np.testing.assert_allclose(result.exponents[1], hidden.exponents[1], atol=1e-4)
+    layer = select_layer(result, 1)
+    assert layer.local_exponents.shape == (8, 5)
+    same = select_layer(hidden, 1)
+    np.testing.assert_allclose(layer.local_exponents, same.local_exponents, atol=1e-3)
+    np.testing.assert_allclose(running_exponents(same)[-1], hidden.exponents[1], atol=1e-5)
+
+
+def test_cholesky_says_when_it_breaks_down(params, tokens):
+    with pytest.raises(ValueError, match=r'`qr` must suit .* got "cholesky"'):
+        singular = jax.tree.map(jnp.zeros_like, params)
+        rnn_lyapunov_spectrum(MODEL, singular, tokens, qr="cholesky")
 
 
 @pytest.mark.parametrize("state", ["full", "hidden"])
@@ -218,7 +281,7 @@ def test_the_spectrum_is_lowered_for_cpu_gpu_and_tpu(params, tokens, hidden):
         ({"state": "cell"}, r"`state` must be one of hidden, full, got 'cell'"),
         ({"num_exponents": 11}, r"`num_exponents` must lie in \[1, 10\], got 11"),
         ({"state": "hidden", "num_exponents": 6}, r"`num_exponents` must lie in \[1, 5\], got 6"),
-        ({"burn_in": LENGTH}, r"`burn_in` must lie in \[0, 24\), got 24"),
+        ({"burn_in": LENGTH}, r"`burn_in` must lie in \[0, 50\), got 50"),
         ({"num_exponents": (5,)}, r"`num_exponents` must have one entry for each of 2, got"),
         ({"qr": "givens"}, r"`qr` must be one of auto, householder, solve, cholesky, lu, got"),
         ({"qr": "solve", "qr_every": 2}, r"`qr_every` must be 1 with qr=\"solve\"; .*, got 2"),
@@ -230,6 +293,10 @@ def test_the_spectrum_is_lowered_for_cpu_gpu_and_tpu(params, tokens, hidden):
         ({"recipe": "paper", "per_layer": False}, r"`per_layer` must be True with recipe="),
         ({"tokens": jnp.zeros(4, int)}, r"`tokens` must be a batch of columns \[T, B\]"),
         ({"tokens": jnp.zeros((24, 2))}, r"`tokens` must hold integers, got 'float32'"),
+        ({"tokens": jnp.full((24, 2), 11)}, r"`tokens` must lie in \[0, 11\), .*, got '11 to 11'"),
+        ({"burn_in": 1.5}, r"`burn_in` must be a whole number, got 1.5"),
+        ({"key": 0}, r"`key` must be a key, such as jax.random.key\(0\), got 0"),
+        ({"stop_gradient": "q"}, r"`stop_gradient` must be None or \"state\", got 'q'"),
     ],
 )
 def test_what_cannot_be_met_is_refused(params, tokens, options, message):

@@ -101,8 +101,8 @@ def test_gaussian_products_have_newmans_exponents(size, num_exponents, num_steps
     sd = np.sqrt(variance / num_steps)[:num_exponents]
     z = (result.exponents - exact[:num_exponents]) / sd
     assert np.abs(z).max() < 4.5
-    # The standard error of floor(sqrt(num_qr)) >= 14 blocks has itself a spread of 20 %.
-    np.testing.assert_allclose(result.std_error, sd, rtol=0.5)
+    # The standard error from 16 waves has itself a spread of 18 %: four are allowed.
+    np.testing.assert_allclose(result.std_error, sd, rtol=0.72)
 
 
 def test_all_exponents_of_a_larger_gaussian_product_pass_the_z_test():
@@ -117,8 +117,8 @@ def test_all_exponents_of_a_larger_gaussian_product_pass_the_z_test():
 
 def test_the_standard_error_is_calibrated_on_correlated_steps():
     # Scalar map x' = exp(a_t) x with a_t from an AR(1) process, coefficient 0.6: errors that
-    # took the steps for independent would be sqrt(1.6 / 0.4) = 2 times too small. 256 runs, 30
-    # blocks: the rms z-score is sqrt(29 / 27) * (1 +- 0.05), a little more as blocks correlate.
+    # took the steps for independent would be sqrt(1.6 / 0.4) = 2 times too small. 256 runs of 16
+    # waves: the rms z-score is that of Student's t, sqrt(16 / 14) * (1 +- 0.05).
     num_runs, num_steps = 256, 900
     noise = np.random.default_rng(2).normal(size=(num_steps, num_runs)).astype(np.float32)
     drive = np.zeros_like(noise)
@@ -133,6 +133,27 @@ def test_the_standard_error_is_calibrated_on_correlated_steps():
     exponents, errors = jax.jit(jax.vmap(run, in_axes=1))(drive)
     rms = np.sqrt(np.mean((exponents / errors) ** 2))
     assert 0.85 < rms < 1.3
+
+
+def test_the_standard_error_of_an_oscillation_is_that_of_its_ends():
+    # The rates of a bounded oscillation telescope: their mean over T steps errs by its ends alone,
+    # as 1 / T. Here log|x| = sin(w t) + a random walk of sd 0.01 a step, from random phases: the
+    # sum over T has the variance of two values of the sine, 1, and T * 0.01^2 = 0.2. Means of
+    # blocks would report 6 times too much.
+    num_runs, num_steps = 256, 2000
+    generator = np.random.default_rng(4)
+    phase = generator.uniform(0, 2 * np.pi, num_runs)
+    heights = np.sin(0.7 * np.arange(num_steps + 1)[:, None] + phase)
+    rates = np.diff(heights, axis=0) + 0.01 * generator.normal(size=(num_steps, num_runs))
+    rates = rates.astype(np.float32)
+
+    def run(rates):
+        result = lyapunov_spectrum(lambda s, a: jnp.exp(a) * s, jnp.array(0.0), rates)
+        return result.exponents[0], result.std_error[0]
+
+    exponents, errors = jax.jit(jax.vmap(run, in_axes=1))(rates)
+    ratio = np.sqrt(np.mean(np.square(errors))) / np.std(exponents)
+    assert 0.8 < ratio < 2
 
 
 def test_the_standard_error_is_nan_where_too_few_steps_were_averaged():

@@ -15,12 +15,17 @@ def result(**options):
     return lyapunov_spectrum(None, jnp.zeros(3), rates, **options)
 
 
+def named(axes):
+    """The lines of the legend."""
+    return [line for line in axes.lines if not line.get_label().startswith("_")]
+
+
 def test_the_convergence_ends_at_the_exponents_within_their_band():
     run = result(qr="lu", qr_every=7)
     figure = plot_convergence(run)
     (axes,) = figure.axes
-    assert [line.get_label() for line in axes.lines] == [f"exponent {k}" for k in (1, 2, 3)]
-    for line, exponent in zip(axes.lines, run.exponents, strict=True):
+    assert [line.get_label() for line in named(axes)] == [f"exponent {k}" for k in (1, 2, 3)]
+    for line, exponent in zip(named(axes), run.exponents, strict=True):
         np.testing.assert_array_equal(line.get_xdata(), [7, 14, 21, 28, 35, 42, 49, 50])
         np.testing.assert_allclose(line.get_ydata()[-1], exponent, rtol=1e-5)
     assert len(axes.collections) == 3  # the bands
@@ -30,7 +35,7 @@ def test_the_convergence_ends_at_the_exponents_within_their_band():
 
 def test_chosen_exponents_are_drawn():
     figure = plot_convergence(result(), which=(1,))
-    assert [line.get_label() for line in figure.axes[0].lines] == ["exponent 2"]
+    assert [line.get_label() for line in named(figure.axes[0])] == ["exponent 2"]
 
 
 def test_spectra_and_errors_are_drawn_by_name():
@@ -38,9 +43,9 @@ def test_spectra_and_errors_are_drawn_by_name():
     left, right = figure.subplots(1, 2)
     run = result()
     draw_spectra(left, {"full": run, "hidden": run})
-    assert [line.get_label() for line in left.lines] == ["full", "hidden"]
+    assert [line.get_label() for line in named(left)] == ["full", "hidden"]
     np.testing.assert_array_equal(left.lines[0].get_ydata(), run.exponents)
     draw_errors(right, [10, 40], {"full": ([0.2, 0.1], [0.21, 0.09])})
-    labels = [line.get_label() for line in right.lines]
+    labels = [line.get_label() for line in named(right)]
     assert labels == ["full: between texts", "full: reported", "1 / sqrt(T)"]
     np.testing.assert_allclose(right.lines[2].get_ydata(), [0.2, 0.1])
