@@ -50,8 +50,9 @@ def main() -> None:
     model, params, text = trained_network(1 if args.smoke else 6)
 
     def spectrum(steps, piece=0, **options):
-        length = (BURN_IN + steps) * BATCH
-        tokens = text[piece * length : (piece + 1) * length].reshape(BATCH, -1).T
+        length = BURN_IN + steps  # the columns of a piece lie far apart, as those of a search do
+        cut = text[: args.pieces * BATCH * length].reshape(BATCH, args.pieces, length)
+        tokens = cut[:, piece].T
         return select_layer(
             rnn_lyapunov_spectrum(model, params, tokens, burn_in=BURN_IN, **options), 0
         )
@@ -92,11 +93,20 @@ def main() -> None:
             rms = float(np.sqrt(np.mean((np.asarray(run.exponents) - double)[live] ** 2)))
             print(json.dumps({"state": state, "float32_rms_error": rms, "live": int(live.sum())}))
 
+    draw(args, runs, paper, errors)
+
+
+@house_style
+def draw(args, runs, paper, errors):
+    """Spectra, convergence and errors, side by side."""
     figure = Figure(figsize=(13.5, 4.2), layout="constrained")
     left, middle, right = figure.subplots(1, 3)
-    house_style(draw_spectra)(left, {**runs, "the authors' recipe": paper})
-    house_style(draw_convergence)(middle, runs["hidden"], (0, 5, 15, 40))
-    house_style(draw_errors)(right, args.steps, errors)
+    left.set_title("Spectra of the first layer")
+    draw_spectra(left, {**runs, "the authors' recipe": paper})
+    middle.set_title("Hidden state, against the final value")
+    draw_convergence(middle, runs["hidden"], (0, 15, 40), relative=True)
+    right.set_title("Rms error of an exponent")
+    draw_errors(right, args.steps, errors)
     figure.savefig(f"{args.out}.png", dpi=110)
 
 

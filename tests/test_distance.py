@@ -138,6 +138,14 @@ def test_a_weight_of_zero_leaves_an_exponent_out():
     )
 
 
+def test_a_result_of_a_run_stands_for_its_exponents():
+    import types
+
+    a, b = jnp.array([1.0, 0.0]), jnp.array([0.0, 0.0])
+    runs = [types.SimpleNamespace(exponents=x) for x in (a, b)]
+    assert float(ls_distance(*runs)) == float(ls_distance(a, b)) == 1.0
+
+
 def test_a_spectrum_is_prepared_as_it_is_compared():
     spectrum = ([-1.0, 2.0, -40.0], [0.0, 5.0])
     prepared = prepare_spectrum(spectrum, Preparation(share=0.6))

@@ -34,10 +34,16 @@ def plot_convergence(result: LyapunovResult, which: Sequence[int] | None = None)
 
 
 def draw_convergence(
-    axes: Axes, result: LyapunovResult, which: Sequence[int] | None = None
+    axes: Axes,
+    result: LyapunovResult,
+    which: Sequence[int] | None = None,
+    relative: bool = False,
 ) -> None:
-    """`plot_convergence` into given axes."""
+    """`plot_convergence` into given axes; `relative` to the final value of each exponent."""
     running = np.asarray(running_exponents(result))
+    final = np.asarray(result.exponents)
+    if relative:
+        running, final = running - final, np.zeros_like(final)
     count, every = running.shape[1], int(result.qr_every)
     steps = np.minimum(np.arange(1, len(running) + 1) * every, int(result.num_steps))
     if which is None:
@@ -47,7 +53,7 @@ def draw_convergence(
         axes.plot(steps, running[:, index], label=f"exponent {index + 1}", **look)
         # The error at an earlier time follows from the last by its 1 / sqrt(T).
         error = float(result.std_error[index]) * np.sqrt(steps[-1] / steps)
-        low, high = result.exponents[index] - 2 * error, result.exponents[index] + 2 * error
+        low, high = final[index] - 2 * error, final[index] + 2 * error
         axes.fill_between(steps, low, high, color=look["color"], alpha=0.12, lw=0)
     axes.axhline(0, color=FAINT, lw=0.8, zorder=0)
     axes.set(xscale="log", xlabel="steps averaged", ylabel=_unit(result))

@@ -110,6 +110,19 @@ def test_two_halves_joined_by_state_and_frame_equal_the_whole(options):
             np.testing.assert_allclose(part, expected, atol=1e-12)
 
 
+def test_a_batch_of_results_is_joined_run_by_run():
+    drives = np.random.default_rng(8).normal(size=(3, 48, SIZE)).astype(np.float32)
+    first = jax.vmap(lambda drive: run(inputs=drive))(drives[:, :24])
+    second = jax.vmap(lambda d, s, q: run(inputs=d, state=s, q0=q))(
+        drives[:, 24:], first.state, first.q
+    )
+    joined = join_results(first, second)
+    whole = run(inputs=drives[1])
+    assert joined.num_steps == 48
+    np.testing.assert_allclose(joined.exponents[1], whole.exponents, atol=1e-4)
+    np.testing.assert_allclose(joined.std_error[1], whole.std_error, atol=1e-4)
+
+
 def test_only_results_that_fit_are_joined():
     first, other = run(inputs=DRIVE[:24]), run(num_exponents=2, inputs=DRIVE[:24])
     with pytest.raises(ValueError, match=r"`second` must have the K of `first`"):
@@ -119,6 +132,11 @@ def test_only_results_that_fit_are_joined():
         join_results(first, ragged)
     with pytest.raises(ValueError, match=r"`first` must end on a multiple of qr_every=4 steps"):
         join_results(ragged, ragged)
+    with pytest.raises(ValueError, match=r"`second` must have the dt and log_base of `first`"):
+        join_results(first, run(inputs=DRIVE[:24], log_base=2.0))
+    layers = first._replace(q=first.q[None])
+    with pytest.raises(ValueError, match=r"`first` must be a result of `lyapunov_spectrum`"):
+        join_results(layers, layers)
 
 
 def test_burn_in_turns_state_and_frame():

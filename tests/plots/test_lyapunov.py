@@ -5,7 +5,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from lsh_jax.lyapunov import lyapunov_spectrum
-from lsh_jax.plots.lyapunov import draw_errors, draw_spectra, plot_convergence
+from lsh_jax.plots.lyapunov import draw_convergence, draw_errors, draw_spectra, plot_convergence
 
 
 def result(**options):
@@ -33,9 +33,11 @@ def test_the_convergence_ends_at_the_exponents_within_their_band():
     assert "nats" in axes.get_ylabel()
 
 
-def test_chosen_exponents_are_drawn():
-    figure = plot_convergence(result(), which=(1,))
-    assert [line.get_label() for line in named(figure.axes[0])] == ["exponent 2"]
+def test_chosen_exponents_are_drawn_and_about_their_final_values():
+    axes = Figure().subplots()
+    draw_convergence(axes, result(), which=(1,), relative=True)
+    assert [line.get_label() for line in named(axes)] == ["exponent 2"]
+    assert abs(named(axes)[0].get_ydata()[-1]) < 1e-6
 
 
 def test_spectra_and_errors_are_drawn_by_name():
