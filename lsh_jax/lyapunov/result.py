@@ -143,9 +143,9 @@ def std_error_of_mean(series: Array, steps_each: int = 1) -> Array:
     if freedom == 0:
         return jnp.full((num_series,), jnp.nan, series.dtype)
     phase = np.pi * np.outer(np.arange(1, num_waves + 1), np.arange(num_intervals) + 0.5)
-    waves = math.sqrt(2 / num_intervals) * np.cos(phase / num_intervals)
+    cosines = math.sqrt(2 / num_intervals) * np.cos(phase / num_intervals)
     means = series.mean(axis=0)  # [B, K]
-    waves = jnp.asarray(waves, series.dtype)
+    waves = jnp.asarray(cosines, series.dtype)
     power = jnp.einsum("jm,mbk->jbk", waves, series - means[None], precision="highest")
     between = num_intervals * jnp.sum((means - means.mean(axis=0)[None]) ** 2, axis=0)
     total = jnp.sum(power**2, axis=(0, 1)) + between
