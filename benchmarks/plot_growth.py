@@ -13,10 +13,11 @@ from typing import Any
 
 import numpy as np
 from make_tables import read
-from matplotlib import style
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, NullLocator
+
+from lsh_jax.plots import house_style
 
 _FIELDS = {"H": "hidden_size", "K": "num_exponents", "T": "length", "B": "batch"}
 _TITLES = {
@@ -33,22 +34,10 @@ _METHODS = {
     "roofline_qr": ("bare products and QR", "#667788", "--", "", False),
     "roofline_lu": ("bare products and LU", "#667788", ":", "", False),
 }
-_STYLE: dict[str, Any] = {
-    "font.size": 10,
-    "axes.titlesize": 10.5,
-    "axes.titlelocation": "left",
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.edgecolor": "#667788",
-    "xtick.color": "#445566",
-    "ytick.color": "#445566",
-    "legend.frameon": False,
-    "svg.fonttype": "none",
-    "svg.hashsalt": "lsh_jax",
-}
 _FIT = 3  # points that a slope is fitted to, the largest: where the matrix work outweighs the rest
 
 
+@house_style
 def draw(records: list[dict[str, Any]], out: pathlib.Path | None = None) -> Figure:
     """The four panels.
 
@@ -56,16 +45,15 @@ def draw(records: list[dict[str, Any]], out: pathlib.Path | None = None) -> Figu
       records: the lines of the suite growth.
       out: a file to write, .svg or .png.
     """
-    with style.context(["default", _STYLE]):
-        figure = Figure(figsize=(8.4, 6.8), layout="constrained")
-        panels = figure.subplots(2, 2).flat
-        for axes, sweep in zip(panels, _FIELDS, strict=True):
-            _panel(axes, sweep, [r for r in records if r["case"]["sweep"] == sweep])
-        handles, labels = figure.axes[0].get_legend_handles_labels()
-        figure.legend(handles, labels, loc="outside upper center", ncols=3, fontsize=9)
-        if out is not None:
-            metadata = {"Date": None} if out.suffix == ".svg" else {}
-            figure.savefig(out, dpi=160, metadata=metadata)
+    figure = Figure(figsize=(8.4, 6.8), layout="constrained")
+    panels = figure.subplots(2, 2).flat
+    for axes, sweep in zip(panels, _FIELDS, strict=True):
+        _panel(axes, sweep, [r for r in records if r["case"]["sweep"] == sweep])
+    handles, labels = figure.axes[0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside upper center", ncols=3, fontsize=9)
+    if out is not None:
+        metadata = {"Date": None} if out.suffix == ".svg" else {}
+        figure.savefig(out, dpi=160, metadata=metadata)
     return figure
 
 

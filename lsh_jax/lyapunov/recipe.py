@@ -72,8 +72,9 @@ def checked_recipe(
     counts = _checked_counts(num_exponents, sizes if per_layer else (sum(sizes),))
     blocked = qr in ("auto", "lu")
     if qr_every is None:
-        chosen = qr == "lu" or (qr == "auto" and not _delicate(config, state, sum(counts)))
-        qr_every = _interval(burn_in, steps) if chosen else 1
+        if qr == "auto" and _delicate(config, state, sum(counts)):
+            qr, blocked = "solve", False
+        qr_every = _interval(burn_in, steps) if blocked else 1
         qr_every = max(qr_every, 2) if qr == "lu" else qr_every
     check(qr_every >= (2 if qr == "lu" else 1), "qr_every", "be at least 1, 2 for lu", qr_every)
     unstable = qr_every > 1 and not blocked
@@ -98,7 +99,8 @@ def _delicate(config: ModelConfig, state: str, num_exponents: int) -> bool:
     """Whether LU would err by more than 1e-3 nats in float32: most of an LSTM's (h, c).
 
     Its Jacobian is nearly singular, some 10 nats from the first exponent to the last, and LU errs
-    10 to 30 times as much as QR in the last of them (benchmarks/precision.py).
+    10 to 30 times as much as QR in the last of them; "solve" errs the least
+    (benchmarks/precision.py).
     """
     size = sum(config.widths) * rows_per_unit(config.cell, state)
     return config.cell == "lstm" and state == "full" and 5 * num_exponents > 3 * size

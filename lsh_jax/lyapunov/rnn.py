@@ -78,8 +78,8 @@ def rnn_lyapunov_spectrum(
         sums agree at once.
       qr: "auto" and "lu" factorize the frame by LU at every step, and make it orthonormal by QR at
         the end of each of about sqrt(T) intervals; "householder", "solve" and "cholesky" make QR at
-        every step, and so does "auto" for more than 3/5 of the exponents of an LSTM's full state,
-        of which LU would lose the last. The exponents agree up to rounding.
+        every step, and "auto" is "solve" for more than 3/5 of the exponents of an LSTM's full
+        state, of which LU would lose the last. The exponents agree up to rounding.
       qr_every: steps of an interval; None is about sqrt(T - burn_in) with LU, else 1.
       log_base: base of the logarithm, > 1: e gives nats, 2 the bits of the authors' files.
       recipe: None, or "paper" for the authors' recipe: state "hidden", all exponents, reversed
