@@ -154,6 +154,7 @@ def test_twelve_candidates_compile_no_more_programs_than_four(small_run, text_fo
     assert counts[1] <= counts[0]
 
 
+@pytest.mark.slow
 def test_an_interrupted_command_resumes_to_the_same_ledger(small_run, text_folder, cache, tmp_path):
     arguments = [
         f"--cache-dir={cache}",

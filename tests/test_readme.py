@@ -33,7 +33,9 @@ def runs(tmp_path_factory):
     return folder
 
 
-@pytest.mark.parametrize("code", BLOCKS + LYAPUNOV, ids=range(len(BLOCKS + LYAPUNOV)))
+@pytest.mark.parametrize(
+    "code", [*BLOCKS, *(pytest.param(code, marks=pytest.mark.slow) for code in LYAPUNOV)]
+)
 def test_every_example_runs_as_printed(code, capsys, runs, monkeypatch):
     monkeypatch.chdir(runs)
     exec(compile(code, "README.md", "exec"), {})

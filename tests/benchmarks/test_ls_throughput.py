@@ -28,6 +28,7 @@ def _run(out):
     return subprocess.run(command, capture_output=True, text=True, check=True).stdout
 
 
+@pytest.mark.slow
 def test_smoke_prints_a_json_line_for_each_case(smoke):
     printed, out = smoke
     records = [json.loads(line) for line in printed.splitlines()]
@@ -43,11 +44,13 @@ def test_smoke_prints_a_json_line_for_each_case(smoke):
     np.testing.assert_allclose(sums, sums[:1] * len(sums), rtol=1e-4)
 
 
+@pytest.mark.slow
 def test_a_finished_case_is_not_run_again(smoke):
     _, out = smoke
     assert _run(out) == ""
 
 
+@pytest.mark.slow
 def test_tables_fill_their_place_and_no_other(smoke):
     _, out = smoke
     tables = {name: make_tables.table(records) for name, records in make_tables.read([out]).items()}

@@ -28,6 +28,7 @@ def mean_field(gain, input_variance):
     return np.log(gain**2 * weight @ slope**2) / 2, np.log(gain) - 0.5 + weight @ np.log(slope)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("gain", "input_variance", "table"),
     [(0.5, 1.0, (-1.09568, -2.00376)), (2.0, 0.0, (0.15472, -1.14902))],

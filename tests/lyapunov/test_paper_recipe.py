@@ -91,7 +91,9 @@ def test_the_paper_recipe_is_the_port_whose_stack_is_its_layers_one_after_anothe
         assert np.abs(np.sort(result.exponents[0])[::-1] - ours.exponents[0]).max() > 1e-3
 
 
-@pytest.mark.parametrize("cell", ["gru", "tanh", "rhn"])
+@pytest.mark.parametrize(
+    "cell", ["rhn", *(pytest.param(cell, marks=pytest.mark.slow) for cell in ("gru", "tanh"))]
+)
 def test_the_paper_recipe_reverses_the_product_but_for_an_rhn(cell):
     model = make_language_model(
         ModelConfig(cell=cell, vocab_size=5, embed_size=3, hidden_size=4, num_layers=1)

@@ -25,6 +25,7 @@ def rms_difference(model, params, tokens, **options):
     return np.sqrt(np.mean((spectra[0] - spectra[1]) ** 2))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("cell", ["lstm", "rhn"])
 def test_random_weights(cell):
     model = make_language_model(ModelConfig(cell=cell, vocab_size=9, embed_size=8, hidden_size=24))

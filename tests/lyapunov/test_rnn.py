@@ -163,7 +163,7 @@ def test_a_chunk_of_the_batch_at_a_time_gives_the_same(params, tokens, hidden):
 
 CELLS_AND_STATES = [
     ({"cell": "lstm"}, "hidden"),
-    ({"cell": "rhn", "depth": 2}, "full"),
+    pytest.param({"cell": "rhn", "depth": 2}, "full", marks=pytest.mark.slow),
     pytest.param({"cell": "lstm"}, "full", marks=pytest.mark.slow),
     pytest.param({"cell": "gru"}, "full", marks=pytest.mark.slow),
     pytest.param({"cell": "tanh"}, "full", marks=pytest.mark.slow),
@@ -188,6 +188,7 @@ def test_the_spectrum_of_the_stack_is_the_union_of_its_layers(cell, state):
     np.testing.assert_allclose(whole.exponents.sum(), union.sum(), atol=1e-2)
 
 
+@pytest.mark.slow
 def test_the_memory_is_that_of_a_chunk_of_the_batch():
     model = make_language_model(ModelConfig(vocab_size=9, embed_size=8, hidden_size=48))
     params = jax.eval_shape(model.init, jax.random.key(0))
@@ -211,7 +212,7 @@ def test_the_exponents_of_a_layer_add_up_to_the_log_determinant(params, tokens):
         np.testing.assert_allclose(result.exponents.sum(axis=1), logs.mean(axis=(0, 2)), atol=1e-8)
 
 
-@pytest.mark.parametrize("stop_gradient", [None, "state"])
+@pytest.mark.parametrize("stop_gradient", [None, pytest.param("state", marks=pytest.mark.slow)])
 def test_the_gradient_of_a_distance_agrees_with_finite_differences(params, tokens, stop_gradient):
     with jax.enable_x64(True):
         double = jax.tree.map(lambda leaf: np.asarray(leaf, np.float64), params)

@@ -4,6 +4,8 @@ import subprocess
 import sys
 import textwrap
 
+import pytest
+
 SCRIPT = """
     import re
     import jax
@@ -44,6 +46,7 @@ SCRIPT = """
 """
 
 
+@pytest.mark.slow
 def test_a_batch_over_eight_devices_gives_the_result_of_one():
     command = [sys.executable, "-W", "error", "-c", textwrap.dedent(SCRIPT)]
     run = subprocess.run(command, capture_output=True, text=True, check=False)

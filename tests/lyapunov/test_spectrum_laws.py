@@ -99,7 +99,14 @@ def test_an_element_of_a_batch_equals_its_single_run():
     np.testing.assert_allclose(batch.std_error[1], single.std_error, atol=1e-5)
 
 
-@pytest.mark.parametrize("options", [{}, {"qr": "lu", "qr_every": 8}, {"return_vectors": True}])
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"qr": "lu", "qr_every": 8},
+        pytest.param({}, marks=pytest.mark.slow),
+        pytest.param({"return_vectors": True}, marks=pytest.mark.slow),
+    ],
+)
 def test_two_halves_joined_by_state_and_frame_equal_the_whole(options):
     with jax.enable_x64(True):
         whole = run(**options)
@@ -110,6 +117,7 @@ def test_two_halves_joined_by_state_and_frame_equal_the_whole(options):
             np.testing.assert_allclose(part, expected, atol=1e-12)
 
 
+@pytest.mark.slow
 def test_a_batch_of_results_is_joined_run_by_run():
     drives = np.random.default_rng(8).normal(size=(3, 48, SIZE)).astype(np.float32)
     first = jax.vmap(lambda drive: run(inputs=drive))(drives[:, :24])
@@ -434,6 +442,7 @@ def test_the_derivative_is_made_at_the_highest_precision_too():
         assert program.count("dot_general") == program.count("precision=(Precision.HIGHEST")
 
 
+@pytest.mark.slow
 def test_reverse_mode_keeps_a_frame_for_an_interval_and_not_every_intermediate():
     size, steps = 24, 256
     W = jnp.asarray(np.random.default_rng(0).normal(size=(size, size)) / 5, jnp.float32)

@@ -104,7 +104,7 @@ def test_an_interrupted_search_resumes_to_the_ledger_of_the_straight_one(
         assert resumed.result[key] == expected.result[key]
 
 
-@pytest.mark.parametrize("before_the_end", [3, 7])
+@pytest.mark.parametrize("before_the_end", [3, pytest.param(7, marks=pytest.mark.slow)])
 def test_what_survivors_reach_later_does_not_change_the_pool_of_a_resumed_search(
     toy_task, search_config, tmp_path, before_the_end
 ):
