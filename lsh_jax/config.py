@@ -263,7 +263,7 @@ class SpectrumConfig(_Config):
         if self.batch * math.isqrt(self.length) < 2:
             raise ConfigError(
                 "`spectrum.length` must be at least 4 with spectrum.batch=1, got "
-                f"{self.length}: a standard error needs two blocks of steps, or two columns."
+                f"{self.length}: a standard error needs four steps, or two columns."
             )
 
 

@@ -94,7 +94,7 @@ def rnn_lyapunov_spectrum(
 
     Returns:
       A LyapunovResult: `exponents` and `std_error` [L, K] (mean over the batch in QR order, then
-      sorted within the layer; the error pools blocks of time and columns of the batch, see
+      sorted within the layer; the error pools time and columns of the batch, see
       `summarize`), `local_exponents` [num_qr, L, K] (averaged over the batch), `order` [L, K],
       `state` the carry with leaves [L, B, H], `q` [L, B, N, K]. Where layers differ in width or in
       K all of these are tuples over the layers, without the axis L; with `per_layer=False` there
