@@ -99,7 +99,7 @@ def _delicate(config: ModelConfig, state: str, num_exponents: int) -> bool:
     """Whether LU would err by more than 1e-3 nats in float32: most of an LSTM's (h, c).
 
     Its Jacobian is nearly singular, some 10 nats from the first exponent to the last, and LU errs
-    10 to 30 times as much as QR in the last of them; "solve" errs the least
+    many times as much as QR in the last of them; "solve" errs the least
     (benchmarks/precision.py).
     """
     size = sum(config.widths) * rows_per_unit(config.cell, state)
