@@ -75,8 +75,9 @@ def lyapunov_spectrum(
         its tangent space may be smaller than the state.
       qr: "householder", "solve", "cholesky" (K much smaller than N) or "auto", by platform and
         shape; see `orthonormalize`. "lu", with `qr_every` above 1, factorizes by LU in the steps
-        between two QRs: any spread, exponents as exact as those of a QR every step, and cheaper.
-        All give the same `local_exponents` up to rounding, in directions that are not wiped out.
+        between two QRs: any spread, the exponents of a QR every step, and cheaper; it multiplies
+        rounding in the last exponents of a wide spectrum. All give the same `local_exponents` up
+        to rounding, in directions that are not wiped out.
       q0: first frame, orthonormal columns, [N, K]; its rows define N. Without it N is the number
         of floats in `state`, and the frame is drawn from `key`.
       key: key of the random first frame; None is `jax.random.key(0)`.
