@@ -6,6 +6,9 @@ H units and N rows of the frame in a layer, K exponents of it, E wide input, L =
 
 from cases import Case
 
+from lsh_jax.config import ModelConfig
+from lsh_jax.lyapunov.recipe import checked_recipe
+
 _GATES = {"lstm": 4, "gru": 3, "tanh": 1, "rhn": 2}  # a coupled RHN has h and t
 
 
@@ -78,24 +81,19 @@ def executed(case: Case, backend: str, num_qr: int) -> dict[str, float]:
     """How many factorizations of each kind the library makes in a step, on average.
 
     Args:
-      case: its `qr` is followed as the library does: "auto" takes LU at every step (on a GPU or TPU
-        Cholesky, where K <= N / 8) and Householder QR at the end of every interval, or Householder
-        QR alone where every step ends one.
+      case: the sizes and `qr`; the library's own rule says what "auto" takes.
       backend: "cpu", "gpu" or "tpu".
       num_qr: intervals that the run had, as its result tells.
     """
-    few = 8 * case.num_exponents <= case.size
-    at_ends, between = "householder", "cholesky" if few and backend != "cpu" else "lu"
-    if case.qr == "lu":
-        between = "lu"
-    elif case.qr != "auto":
-        at_ends, between = case.qr, None
-    if num_qr == case.length:
-        return {at_ends: 1.0}
-    counts = {at_ends: num_qr / case.length}
-    if between is not None:
-        counts[between] = counts.get(between, 0.0) + 1.0
-    return counts
+    config = ModelConfig(cell=case.cell, hidden_size=case.hidden_size, num_layers=case.num_layers)
+    shape = (case.length, case.batch)
+    recipe = checked_recipe(
+        config, shape, case.state, case.num_exponents, 0, True, case.qr, None, None
+    )
+    if recipe.qr_every > 1:
+        return {"householder": num_qr / case.length, "lu": 1.0}
+    every_step = {"auto": "solve" if backend == "gpu" else "householder"}
+    return {every_step.get(recipe.qr, recipe.qr): 1.0}
 
 
 def library(case: Case, factorizations: dict[str, float]) -> dict[str, float]:

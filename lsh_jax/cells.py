@@ -281,6 +281,11 @@ def _zeros(shape: tuple[int, ...], dtype: Any = jnp.float32) -> Array:
     return jnp.zeros(shape, dtype)
 
 
+def _of_one_state(module: Callable[..., nn.Module], step: Callable[..., Array]) -> Cell:
+    """A cell whose carry is its output."""
+    return Cell(module, _zeros, _project, _recurrent, step, lambda h: h)
+
+
 CELLS: dict[str, Cell] = {
     "lstm": Cell(
         module=lambda hidden_size, depth=1, coupled=True: LSTMCell(hidden_size),
@@ -290,21 +295,7 @@ CELLS: dict[str, Cell] = {
         step=_lstm_step,
         output=lambda carry: carry[0],
     ),
-    "rhn": Cell(RHNCell, _zeros, _project, _recurrent, _rhn_step, lambda s: s),
-    "gru": Cell(
-        module=lambda hidden_size, depth=1, coupled=True: GRUCell(hidden_size),
-        init_carry=_zeros,
-        project=_project,
-        recurrent=_recurrent,
-        step=_gru_step,
-        output=lambda h: h,
-    ),
-    "tanh": Cell(
-        module=lambda hidden_size, depth=1, coupled=True: TanhCell(hidden_size),
-        init_carry=_zeros,
-        project=_project,
-        recurrent=_recurrent,
-        step=_tanh_step,
-        output=lambda h: h,
-    ),
+    "rhn": _of_one_state(RHNCell, _rhn_step),
+    "gru": _of_one_state(lambda size, depth=1, coupled=True: GRUCell(size), _gru_step),
+    "tanh": _of_one_state(lambda size, depth=1, coupled=True: TanhCell(size), _tanh_step),
 }

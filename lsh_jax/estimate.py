@@ -18,7 +18,7 @@ from lsh_jax.search.trial import DENSE
 from lsh_jax.sparsity import controls
 
 _WINDOWS = 2  # trained and evaluated for the measurement
-_STEPS = 4  # of the spectrum that is measured
+_STEPS = 16  # of the spectrum that is measured: the fewest at which LU takes the place of QR
 
 
 class Estimate(NamedTuple):

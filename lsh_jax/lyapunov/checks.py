@@ -18,10 +18,11 @@ def check_count(name: str, value: Any) -> None:
 
 
 def check_key(key: Any) -> None:
-    """Raises unless a value is a key of `jax.random`, or None."""
-    dtype = getattr(key, "dtype", None)
+    """Raises unless a value is a key of `jax.random`, typed or an old `PRNGKey`, or None."""
+    dtype, shape = getattr(key, "dtype", None), getattr(key, "shape", None)
     typed = dtype is not None and jnp.issubdtype(dtype, jax.dtypes.prng_key)
-    check(key is None or typed, "key", "be a key, such as jax.random.key(0)", key)
+    old = dtype == jnp.uint32 and shape == (2,)
+    check(key is None or typed or old, "key", "be a key, such as jax.random.key(0)", key)
 
 
 def refuse_collapse(rates: Array, logs: Array, qr_every: int) -> Array:

@@ -57,10 +57,11 @@ def rnn_lyapunov_spectrum(
     J Q instead of reversed, a random first frame instead of the identity, burn-in on tokens that
     are read once, exponents sorted within the layer, nats. `recipe="paper"` reproduces theirs.
 
-    Memory beside the parameters: at most 12 L B N K floats for the frames and 2 L B N^2 for the
-    Jacobians of one step, and the recurrent weights once more, whatever T is (by the compilers for
-    H100 and TPU v5e at the paper's sizes; `benchmarks/README.md`). `batch_chunk` replaces B by the
-    chunk but for the frames that are returned, L B N K; `mesh` replaces it by B over its devices.
+    Memory beside the parameters: at most 8 L B N K floats for the frames (12 on a TPU), 2 L B N^2
+    for the Jacobians of one step, and the recurrent weights once more, whatever T is (by the
+    compilers for H100 and TPU v5e at the paper's sizes; `benchmarks/README.md`). `batch_chunk`
+    replaces B by the chunk but for the frames that are returned, L B N K; `mesh` replaces it by B
+    over its devices.
 
     Args:
       model: its `config` is read.
@@ -205,7 +206,7 @@ def _layers_growth(recipe: Recipe, params: Params, tokens: Array, key: Key) -> l
 
     grown = _over_batch(recipe, all_layers, jnp.stack(drives, axis=1))
     num_layers = recipe.config.num_layers
-    return [jax.tree.map(lambda leaf: leaf[:, layer], grown) for layer in range(num_layers)]  # noqa: B023
+    return [jax.tree.map(lambda leaf, i=layer: leaf[:, i], grown) for layer in range(num_layers)]
 
 
 def _layer_growth(
@@ -227,8 +228,7 @@ def _layer_growth(
 def _grow(
     recipe: Recipe, linearize: Any, carry: Carry, q0: Array, inputs: Array, num_steps: int
 ) -> tuple[Carry, Array, Array]:
-    between = {"auto": lu, "lu": lu}.get(recipe.qr) if recipe.qr_every > 1 else None
-    blocked = between is not None
+    blocked = recipe.qr_every > 1
     carry, q, growth = benettin_scan(
         linearize,
         orthonormalizer("householder" if blocked else recipe.qr),
@@ -238,7 +238,7 @@ def _grow(
         num_steps=num_steps,
         burn_in=recipe.burn_in,
         qr_every=recipe.qr_every,
-        between=between,
+        between=lu if blocked else None,
         hold_trajectory=recipe.hold,
     )
     return carry, q, growth.logs

@@ -272,12 +272,7 @@ def _check_step(step_fn: StepFn, state: State, inputs: PyTree, q: Array) -> None
     size = sum(leaf.size for leaf in jax.tree.leaves(state))
     check(q.shape[0] == size, "q0", f"have a row for each of the {size} floats of `state`", q.shape)
     x = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape[1:], leaf.dtype), inputs)
-    try:
-        inspect.signature(step_fn).bind(state, x)
-    except TypeError as error:
-        raise ConfigError(
-            f"`step_fn` must take (state, x), with x None where there are no inputs: {error}."
-        ) from error
+    _check_arguments(step_fn, state, x)
     after = jax.tree.map(_signature, jax.eval_shape(step_fn, state, x))
     before = jax.tree.map(_signature, state)
     check(after == before, "step_fn", f"return a state like the one it got, {before}", after)
@@ -285,3 +280,16 @@ def _check_step(step_fn: StepFn, state: State, inputs: PyTree, q: Array) -> None
 
 def _signature(leaf: Any) -> str:
     return f"{leaf.dtype}{list(leaf.shape)}"
+
+
+def _check_arguments(step_fn: StepFn, state: State, x: Any) -> None:
+    try:
+        signature = inspect.signature(step_fn)
+    except ValueError:  # a callable of C has none
+        return
+    try:
+        signature.bind(state, x)
+    except TypeError as error:
+        raise ConfigError(
+            f"`step_fn` must take (state, x), with x None where there are no inputs: {error}."
+        ) from error

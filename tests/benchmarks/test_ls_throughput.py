@@ -88,8 +88,11 @@ def test_flops_of_a_step_are_those_of_the_paper_by_hand():
     # H = 1500, 2 layers, hidden, all exponents: J Q takes 2 * 2 H^3 = 13.5 G and QR with an
     # explicit Q 2 * 8/3 H^3 = 18 G; an LU every step, 2 * 2/3 H^3 = 4.5 G.
     case = cases.Case(hidden_size=1500, num_exponents=1500, batch=1, length=36)
-    parts = flops.library(case, flops.executed(case, "cpu", num_qr=36))
+    every_step = dataclasses.replace(case, qr="householder")
+    parts = flops.library(case, flops.executed(every_step, "cpu", num_qr=36))
     np.testing.assert_allclose(parts["products"], 13.5e9)
     np.testing.assert_allclose(parts["factorizations"], 18e9)
     parts = flops.library(case, flops.executed(case, "cpu", num_qr=6))
     np.testing.assert_allclose(parts["factorizations"], 4.5e9 + 18e9 / 6)
+    full = dataclasses.replace(case, state="full", num_exponents=3000)  # which is left to solve
+    assert flops.executed(full, "cpu", num_qr=36) == {"solve": 1.0}

@@ -460,3 +460,9 @@ def test_reverse_mode_keeps_a_frame_for_an_interval_and_not_every_intermediate()
     # frames and what 16 steps of an interval need.
     assert floats(1, "householder") < 1.6 * steps
     assert floats(16, "lu") < 0.75 * floats(1, "householder")
+
+
+def test_an_old_key_is_a_key():
+    options = {"num_steps": 4, "key": jax.random.PRNGKey(0)}
+    result = lyapunov_spectrum(lambda s, _: 0.5 * s, jnp.ones(2), **options)
+    np.testing.assert_allclose(result.exponents, np.log([0.5, 0.5]), rtol=1e-6)
