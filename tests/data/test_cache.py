@@ -80,7 +80,7 @@ def test_a_full_disk_is_a_clear_error_and_the_next_run_succeeds(write_corpus, py
     _, stderr = process.communicate(timeout=60)
     assert process.returncode == 1
     last = stderr.strip().splitlines()[-1]
-    assert last.startswith("lsh_jax.config.ConfigError: `cache_dir` ")
+    assert last.startswith("lsh_jax.config.checks.ConfigError: `cache_dir` ")
     assert "File too large" in last
     assert load_corpus("text", folder, cache_dir=tmp_path).test.tolist() == [6, 1, 3]
 
