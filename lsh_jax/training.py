@@ -14,7 +14,7 @@ import optax
 
 from lsh_jax.data.batching import Windows
 from lsh_jax.language_models import LanguageModel
-from lsh_jax.optimizers import clipped_sgd
+from lsh_jax.optimizers import masked_sgd, momentum_of, reset_slots
 from lsh_jax.sparsity import Controls, SparsityInfo, SparsityState, SparsityUpdater, apply_masks
 from lsh_jax.types import Array, Carry, Hyper, Key, Params
 
@@ -37,6 +37,8 @@ def init_train_state(
     init_key: Key,
     topology_key: Key,
     controls: Controls,
+    *,
+    momentum: float = 0.0,
 ) -> TrainState:
     """Draws weights and masks.
 
@@ -47,6 +49,8 @@ def init_train_state(
       init_key: for the weights; shared by the dense network and all candidates.
       topology_key: for masks and growth; the candidate's own.
       controls: from `sparsity.controls`.
+      momentum: of SGD, in [0, 1), static as everywhere in this file; it decides whether the state
+        of the optimizer holds any array.
 
     Returns:
       The state before the first segment.
@@ -55,7 +59,7 @@ def init_train_state(
     sparsity = updater.init(topology_key, params, controls)
     return TrainState(
         params=apply_masks(params, sparsity.masks),
-        opt_state=clipped_sgd(0.0, clip=1.0).init(params),
+        opt_state=masked_sgd(0.0, clip=1.0, momentum=momentum).init(params),
         sparsity=sparsity,
         carry=model.init_carry(batch_size),
         num_segments=jnp.zeros((), jnp.int32),
@@ -70,6 +74,8 @@ def train_segment(
     hyper: Hyper,
     windows: Windows,
     dropout_key: Key,
+    *,
+    momentum: float = 0.0,
 ) -> tuple[TrainState, Array, Array]:
     """Trains on the windows of one segment.
 
@@ -80,11 +86,15 @@ def train_segment(
       hyper: traced hyperparameters.
       windows: [W, bptt, B] each; a window of weight zero changes nothing.
       dropout_key: shared by the dense network and all candidates.
+      momentum: as for `init_train_state`.
 
     Returns:
       The next state, the sum of the training nll in nats and the number of tokens it is over.
     """
-    optimizer = clipped_sgd(hyper.learning_rate, clip=hyper.clip, weight_decay=hyper.weight_decay)
+    optimizer = masked_sgd(
+        hyper.learning_rate, clip=hyper.clip, weight_decay=hyper.weight_decay, momentum=momentum
+    )
+    masks = state.sparsity.masks
     carry = _reset_carry(state, segments_per_epoch)
 
     def step(loop: Any, indexed: tuple[Array, Windows]) -> tuple[Any, tuple[Array, Array]]:
@@ -93,10 +103,9 @@ def train_segment(
         key = jax.random.fold_in(dropout_key, index)
         value_and_grad = jax.value_and_grad(functools.partial(_loss, model), has_aux=True)
         (mean, new_carry), grads = value_and_grad(params, carry, window, key, hyper)
-        updates, new_opt_state = optimizer.update(grads, opt_state, params)
-        new_params = apply_masks(optax.apply_updates(params, updates), state.sparsity.masks)
+        updates, new_opt_state = optimizer.update(grads, opt_state, params, masks=masks)
         num_tokens = jnp.sum(window.weights)
-        new = (new_params, new_opt_state, new_carry)
+        new = (optax.apply_updates(params, updates), new_opt_state, new_carry)
         loop = jax.tree.map(lambda a, b: jnp.where(num_tokens > 0, a, b), new, loop)
         return loop, (mean * num_tokens, num_tokens)
 
@@ -122,6 +131,8 @@ def update_topology(
     state: TrainState,
     controls: Controls,
     window: Windows,
+    *,
+    momentum: float = 0.0,
 ) -> tuple[TrainState, SparsityInfo]:
     """Removes and grows weights between two segments.
 
@@ -136,6 +147,7 @@ def update_topology(
       state: the state after a segment.
       controls: from `sparsity.controls`.
       window: the first window of the next segment, [bptt, B].
+      momentum: as for `init_train_state`.
 
     Returns:
       The state before the next segment, and what the update did.
@@ -144,9 +156,16 @@ def update_topology(
     grad = jax.grad(functools.partial(_loss, model), has_aux=True)
     gradients, _ = grad(state.params, carry, window, None, None)
     params, sparsity, info = updater.update(
-        state.topology_key, state.sparsity, state.params, controls, gradients=gradients
+        state.topology_key,
+        state.sparsity,
+        state.params,
+        controls,
+        gradients=gradients,
+        momentum=momentum_of(state.opt_state),
     )
-    return state._replace(params=params, sparsity=sparsity), info
+    optimizer = masked_sgd(0.0, clip=1.0, momentum=momentum)  # its settings do not matter here
+    opt_state = reset_slots(optimizer, state.opt_state, info.grown)
+    return state._replace(params=params, opt_state=opt_state, sparsity=sparsity), info
 
 
 def evaluate_windows(model: LanguageModel, params: Params, windows: Windows) -> tuple[Array, Array]:

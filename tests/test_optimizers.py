@@ -1,5 +1,8 @@
+import functools
+import itertools
 import math
 import pathlib
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -7,10 +10,22 @@ import numpy as np
 import optax
 import pytest
 
-from lsh_jax.config import ModelConfig
+from lsh_jax.config import ConfigError, ModelConfig
+from lsh_jax.data.batching import Windows, columns, windows
 from lsh_jax.language_models import make_language_model
-from lsh_jax.optimizers import clipped_sgd
-from lsh_jax.sparsity import apply_masks
+from lsh_jax.optimizers import (
+    clipped_sgd,
+    masked_sgd,
+    momentum_of,
+    reset_slots,
+    snt_asgd,
+    start_averaging,
+)
+from lsh_jax.sparsity import SparsityUpdater, apply_masks
+from lsh_jax.training import init_train_state, train_segment, update_topology
+from lsh_jax.types import Hyper
+
+REFERENCES = pathlib.Path(__file__).parent / "references"
 
 
 @jax.jit
@@ -29,7 +44,7 @@ def move(params, grads, learning_rate, clip, weight_decay=0.0):
 
 def test_the_trajectory_is_that_of_torch_with_clipping_on_in_some_steps_and_off_in_others():
     # In the reference one bias of each layer is trained, as here: torch's default trains two.
-    reference = np.load(pathlib.Path(__file__).parent / "references" / "torch_lstm.npz")
+    reference = np.load(REFERENCES / "torch_lstm.npz")
     clipped = reference["norms"] > 0.25
     assert clipped.any() and not clipped.all()
     model = make_language_model(ModelConfig("lstm", 13, 5, 4, 2))
@@ -117,3 +132,256 @@ def test_untraced_settings_do_as_well():
     optimizer = clipped_sgd(0.5, clip=1.5, weight_decay=0.1)
     updates, _ = optimizer.update(grads, optimizer.init(params), params)
     np.testing.assert_allclose(updates["w"], [-0.85], rtol=1e-6)
+
+
+# --- masked weights and momentum
+
+
+@functools.partial(jax.jit, static_argnames="momentum")
+def masked_step(params, state, grads, masks, settings, momentum=0.0):
+    learning_rate, clip, weight_decay = settings
+    optimizer = masked_sgd(learning_rate, clip=clip, weight_decay=weight_decay, momentum=momentum)
+    updates, state = optimizer.update(grads, state, params, masks=masks)
+    return optax.apply_updates(params, updates), state
+
+
+def masked_start(params, momentum=0.0):
+    return masked_sgd(1.0, clip=1.0, momentum=momentum).init(params)
+
+
+def test_momentum_is_that_of_torch():
+    reference = np.load(REFERENCES / "torch_asgd.npz")
+    params = {"w": np.float32(reference["params"])}
+    state, masks = masked_start(params, 0.9), {"w": np.ones(11, bool)}
+    settings = np.float32([0.3, 2.5, 0.05])
+    for grads, expected in zip(reference["grads"], reference["momentum"], strict=True):
+        params, state = masked_step(
+            params, state, {"w": np.float32(grads)}, masks, settings, momentum=0.9
+        )
+        # Float32 over forty steps, numbers of size 10; torch divides by norm + 1e-6.
+        np.testing.assert_allclose(params["w"], expected, rtol=1e-5, atol=4e-5)
+
+
+def test_a_masked_step_clips_by_the_norm_of_the_dense_gradient():
+    # Norm 5 shrinks the gradient 3 to 0.6, the decay adds 0.1 * 2: 2 - 0.5 * 0.8 = 1.6.
+    params, grads = {"w": np.float32([2.0, 0.0])}, {"w": np.float32([3.0, 4.0])}
+    masks, settings = {"w": np.array([True, False])}, np.float32([0.5, 1.0, 0.1])
+    moved, _ = masked_step(params, masked_start(params), grads, masks, settings)
+    np.testing.assert_allclose(moved["w"], [1.6, 0.0], rtol=1e-6)
+
+
+@pytest.mark.parametrize("momentum", [0.0, 0.9])
+@pytest.mark.parametrize("clip", [1.0, math.inf])
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+def test_dead_weights_stay_exactly_zero_whatever_their_gradient(value, clip, momentum):
+    params, masks = {"w": np.float32([2.0, 0.0])}, {"w": np.array([True, False])}
+    state, settings = masked_start(params, momentum), np.float32([0.5, clip, 0.1])
+    for slope in (value, 3.0):  # momentum keeps what is not finite
+        grads = {"w": np.float32([1.0, slope])}
+        params, state = masked_step(params, state, grads, masks, settings, momentum=momentum)
+        assert float(params["w"][1]) == 0.0
+
+
+def test_momentum_is_dense_and_none_holds_no_array():
+    params, masks = {"w": np.float32([2.0, 0.0])}, {"w": np.array([True, False])}
+    grads, settings = {"w": np.float32([1.0, -3.0])}, np.float32([0.5, np.inf, 0.0])
+    state = masked_start(params)
+    assert jax.tree.leaves(state) == []
+    assert momentum_of(state) is None
+    state = masked_start(params, 0.5)
+    for _ in range(2):
+        params, state = masked_step(params, state, grads, masks, settings, momentum=0.5)
+    np.testing.assert_array_equal(momentum_of(state)["w"], [1.5, -4.5])
+    np.testing.assert_array_equal(params["w"], [2.0 - 0.5 * (1.0 + 1.5), 0.0])
+
+
+def test_momentum_is_found_wherever_it_stands_and_only_once():
+    params = {"trace": np.float32([1.0])}
+    chained = optax.chain(optax.clip(1.0), optax.sgd(0.1, momentum=0.9))
+    np.testing.assert_array_equal(momentum_of(chained.init(params))["trace"], [0.0])
+    assert momentum_of(optax.adam(0.1).init(params)) is None
+    with pytest.raises(KeyError):
+        momentum_of(optax.chain(chained, chained).init(params))
+
+
+@pytest.mark.parametrize("momentum", [-0.1, 1.0, math.nan])
+def test_momentum_outside_its_range_is_refused(momentum):
+    with pytest.raises(ConfigError, match="`momentum` must lie in"):
+        masked_sgd(0.1, clip=1.0, momentum=momentum)
+
+
+def test_one_program_serves_the_settings_of_masked_sgd():
+    compiled = jax.jit(lambda *arguments: masked_step(*arguments))  # with a cache of its own
+    params = {"w": np.float32([2.0, 0.0])}
+    for index, alive in enumerate(([True, False], [True, True], [False, False])):
+        settings = np.float32([0.1 * index, 1.0 + index, 0.01 * index])
+        compiled(params, masked_start(params), params, {"w": np.array(alive)}, settings)
+    assert compiled._cache_size() == 1
+
+
+# --- slots at weights that have grown
+
+SHAPES = {"frozen": None, "W": (2, 3), "b": (3,)}
+GROWN = {
+    "frozen": None,
+    "W": np.array([[True, False, False], [False, True, True]]),
+    "b": np.zeros(3, bool),
+}
+LABELS = {"frozen": None, "W": "adam", "b": "sgd"}
+OPTIMIZERS = {  # and how many slots a matrix has
+    "momentum": (lambda: optax.sgd(0.1, momentum=0.9), 1),
+    "masked_sgd": (lambda: masked_sgd(0.1, clip=1.0, momentum=0.9), 1),
+    "adam": (lambda: optax.adam(0.1), 2),
+    "half precision": (lambda: optax.adam(0.1, mu_dtype=jnp.bfloat16), 2),
+    "chain": (lambda: optax.chain(optax.clip_by_global_norm(1.0), optax.amsgrad(0.1)), 3),
+    "injected": (lambda: optax.inject_hyperparams(optax.adam)(learning_rate=0.1), 2),
+    "masked": (lambda: optax.masked(optax.adam(0.1), {"frozen": None, "W": True, "b": False}), 2),
+    "two": (
+        lambda: optax.multi_transform(
+            {"adam": optax.adam(0.1), "sgd": optax.sgd(0.1, momentum=0.9)}, LABELS
+        ),
+        2,
+    ),
+    "accumulated": (lambda: optax.MultiSteps(optax.adam(0.1), every_k_schedule=2), 3),
+    "adafactor": (lambda: optax.adafactor(0.1, min_dim_size_to_factor=4), 1),
+    "factored": (lambda: optax.adafactor(0.1, min_dim_size_to_factor=2), 0),
+    "stateless": (lambda: clipped_sgd(0.1, clip=1.0), 0),
+    "snt_asgd": (lambda: snt_asgd(0.1, clip=1.0), 0),
+}
+
+
+def like_params(value):
+    return {k: None if n is None else np.full(n, value, np.float32) for k, n in SHAPES.items()}
+
+
+def filled(tree, first=1):
+    """The same tree with all numbers different from zero, and from each other."""
+    leaves, treedef = jax.tree.flatten(tree)
+    ends = np.cumsum([first, *(np.size(leaf) for leaf in leaves)])
+    numbers = [np.arange(size, end) for size, end in itertools.pairwise(ends)]
+    shaped = [
+        jnp.asarray(number.reshape(np.shape(leaf)), leaf.dtype)
+        for number, leaf in zip(numbers, leaves, strict=True)
+    ]
+    return jax.tree.unflatten(treedef, shaped)
+
+
+def check_reset(before, after, num_slots):
+    """Zeros at the grown weights of as many slots, everything else as it was."""
+    assert jax.tree.structure(after) == jax.tree.structure(before)
+    num_reset = 0
+    for old, new in zip(jax.tree.leaves(before), jax.tree.leaves(after), strict=True):
+        assert (old.dtype, old.shape) == (new.dtype, new.shape)
+        old, new = np.float32(old), np.float32(new)
+        is_slot = old.shape == SHAPES["W"]
+        num_reset += is_slot
+        np.testing.assert_array_equal(new, np.where(GROWN["W"], 0, old) if is_slot else old)
+    assert num_reset == num_slots
+
+
+@pytest.mark.parametrize("name", OPTIMIZERS)
+def test_slots_of_grown_weights_are_zeroed_and_nothing_else(name):
+    make, num_slots = OPTIMIZERS[name]
+    before = filled(make().init(like_params(1.0)))
+    after = jax.jit(lambda state: reset_slots(make(), state, GROWN))(before)
+    check_reset(before, after, num_slots)
+
+
+@pytest.mark.parametrize("chained", [False, True])
+def test_averages_and_counts_of_grown_weights_are_zeroed_once_there_are_any(chained):
+    optimizer = snt_asgd(0.1, clip=1.0)
+    params = like_params(1.0)
+    masks = jax.tree.map(lambda leaf: np.ones(leaf.shape, bool), params)
+    state = filled(start_averaging(optimizer.init(params), params, masks))
+    if chained:
+        optimizer = optax.chain(optax.adam(0.1), optimizer, snt_asgd(0.1, clip=1.0))
+        state = (filled(optax.adam(0.1).init(params), 50), state, optimizer.init(params)[2])
+    check_reset(state, reset_slots(optimizer, state, GROWN), 4 if chained else 2)
+
+
+def test_slots_are_reset_for_each_of_many_candidates():
+    optimizer = optax.adam(0.1)
+    states = [filled(optimizer.init(like_params(1.0)), first) for first in (1, 100)]
+    grown = [GROWN, jax.tree.map(np.logical_not, GROWN)]
+    stacked = [jax.tree.map(lambda *leaves: jnp.stack(leaves), *trees) for trees in (states, grown)]
+    many = jax.jit(jax.vmap(functools.partial(reset_slots, optimizer)))(*stacked)
+    for i, (state, mask) in enumerate(zip(states, grown, strict=True)):
+        one = reset_slots(optimizer, state, mask)
+        for a, b in zip(jax.tree.leaves(many), jax.tree.leaves(one), strict=True):
+            np.testing.assert_array_equal(a[i], b)
+
+
+# --- in training
+
+MODEL = make_language_model(ModelConfig("lstm", 7, 4, 5, 1))
+TOKENS = np.random.default_rng(0).integers(7, size=26).astype(np.int32)
+DATA = windows(columns(TOKENS, 2), 3, 4)  # four segments of one window
+
+
+class Topology(NamedTuple):
+    masks: Any
+
+
+class Growth(NamedTuple):
+    grown: Any
+    momentum: Any
+
+
+def draw_masks(key, params, controls):
+    """Half of all weights, biases too."""
+    del controls
+    return Topology(jax.tree.map(lambda leaf: jax.random.bernoulli(key, 0.5, leaf.shape), params))
+
+
+def grow_all(key, state, params, controls, *, gradients, momentum):
+    """Brings every dead weight to life, and shows the momentum that it was given."""
+    del key, controls, gradients
+    alive = jax.tree.map(jnp.ones_like, state.masks)
+    return params, Topology(alive), Growth(jax.tree.map(jnp.logical_not, state.masks), momentum)
+
+
+UPDATER = SparsityUpdater(draw_masks, grow_all)
+
+
+def test_training_hands_momentum_from_window_to_window_and_grown_weights_start_without():
+    train = jax.jit(functools.partial(train_segment, MODEL, 4, momentum=0.9))
+    segments = [Windows(*(array[i] for array in DATA)) for i in range(2)]
+    recipe = dict.fromkeys(Hyper._fields, 0.0) | {"learning_rate": 2.0, "clip": 0.1}
+    hyper = Hyper(**{name: np.float32(value) for name, value in recipe.items()})
+    key = jax.random.key(0)
+    init = functools.partial(init_train_state, MODEL, UPDATER, 2, momentum=0.9)
+    state = jax.jit(init)(key, key, None)
+    one, *_ = train(state, hyper, segments[0], key)
+    two, *_ = train(one, hyper, segments[1], key)
+    # A second time without what the first window left: it lacks nine tenths of that.
+    forgetful = one._replace(opt_state=jax.tree.map(np.zeros_like, one.opt_state))
+    light, *_ = train(forgetful, hyper, segments[1], key)
+    largest = 0.0
+    trees = two.params, light.params, momentum_of(one.opt_state), state.sparsity.masks
+    for own, without, left, mask in zip(*map(jax.tree.leaves, trees), strict=True):
+        extra = 2.0 * 0.9 * np.where(mask, left, 0)
+        largest = max(largest, np.max(np.abs(extra)))
+        expected = np.asarray(without) - extra
+        np.testing.assert_allclose(own, expected, rtol=1e-5, atol=1e-6)  # float32
+    assert largest > 1e-2  # the test can tell
+
+    coming = Windows(*(array[0] for array in segments[0]))
+    update = jax.jit(functools.partial(update_topology, MODEL, UPDATER, 4, momentum=0.9))
+    new, info = update(two, None, coming)
+    trees = momentum_of(two.opt_state), info.momentum, momentum_of(new.opt_state), info.grown
+    num_moving = 0
+    for old, given, reset, grown in zip(*map(jax.tree.leaves, trees), strict=True):
+        np.testing.assert_array_equal(given, old)
+        np.testing.assert_array_equal(reset, np.where(grown, 0, old))
+        num_moving += np.count_nonzero(np.asarray(old)[grown])
+    assert num_moving > 50  # of dead weights: momentum is dense
+
+
+def test_without_momentum_the_optimizer_has_no_array_in_training_and_growth_is_given_none():
+    key, coming = jax.random.key(0), Windows(*(array[0, 0] for array in DATA))
+    state = jax.eval_shape(lambda: init_train_state(MODEL, UPDATER, 2, key, key, None))
+    assert jax.tree.leaves(state.opt_state) == []
+    _, info = jax.eval_shape(
+        lambda state: update_topology(MODEL, UPDATER, 4, state, None, coming), state
+    )
+    assert info.momentum is None
