@@ -1,12 +1,12 @@
 """Dynamic sparse training: exact, jit- and vmap-able topology updates of any parameter tree."""
 
 from lsh_jax.sparsity.masks import apply_masks, count_live
+from lsh_jax.sparsity.presets import preset
+from lsh_jax.sparsity.traced_controls import Controls, controls
 from lsh_jax.sparsity.updater import (
-    Controls,
     SparsityInfo,
     SparsityState,
     SparsityUpdater,
-    controls,
     dynamic_sparsity,
 )
 
@@ -19,4 +19,5 @@ __all__ = (
     "controls",
     "count_live",
     "dynamic_sparsity",
+    "preset",
 )

@@ -1,115 +1,19 @@
-"""Whole numbers of weights per leaf: exact proportional shares, and the counts at the start.
-
-Everything is 32-bit integer arithmetic. Floats would lose counts above 2^24, and a float sum
-depends on its order, which differs between a vmapped and a single run.
-"""
+"""How many live weights each leaf has: at the start, and on the way down from dense."""
 
 import math
 from collections.abc import Callable, Sequence
 from fractions import Fraction
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 
-from lsh_jax.sparsity.selection import count
+from lsh_jax.sparsity.proportion import apportion, mul_div
 from lsh_jax.types import Array
 
-PARTS = 10**9  # rates inside traced code are integers in billionths: decimals stay exact
+_DENOMINATOR = 2**31 - 1  # of densities as fractions of int32 numbers
 
 Shapes = Sequence[tuple[int, ...]]
-
-
-def mul_div(a: Array, b: Array, d: Array, high: Array | int = 0) -> tuple[Array, Array]:
-    """Divides the 64-bit number `high 2^32 + a b` by d without 64-bit integers.
-
-    Horner's rule over the 32 bits of `a`, with the remainder kept below d throughout.
-
-    Args:
-      a: non-negative integers, any shape that broadcasts with the others.
-      b: integers, 0 <= b <= d.
-      d: integers, 0 < d < 2^31.
-      high: integers, 0 <= high < d (else the quotient would not fit).
-
-    Returns:
-      Quotient and remainder, uint32.
-    """
-    a, b, d, rest = (
-        x.astype(jnp.uint32) for x in jnp.broadcast_arrays(*map(jnp.asarray, (a, b, d, high)))
-    )
-
-    def reduce(quotient: Array, rest: Array) -> tuple[Array, Array]:
-        over = rest >= d
-        return quotient + over.astype(jnp.uint32), jnp.where(over, rest - d, rest)
-
-    def take_bit(i: Array, carry: tuple[Array, Array]) -> tuple[Array, Array]:
-        quotient, rest = reduce(2 * carry[0], 2 * carry[1])
-        bit = (a >> jnp.uint32(31 - i)) & jnp.uint32(1)
-        return reduce(quotient, rest + bit * b)
-
-    quotient, rest = jax.lax.fori_loop(0, 32, take_bit, (jnp.zeros_like(a), rest))
-    return quotient, rest
-
-
-def part_of(number: Array, part: Array) -> Array:
-    """Returns floor(number part / 10^9), int32, for 0 <= number and 0 <= part <= 10^9."""
-    return mul_div(number, part, jnp.int32(PARTS))[0].astype(jnp.int32)
-
-
-def ceil_part_of(number: Array, part: Array) -> Array:
-    """Returns ceil(number part / 10^9), int32, for 0 <= number and 0 <= part <= 10^9."""
-    quotient, rest = mul_div(number, part, jnp.int32(PARTS))
-    return (quotient + (rest > 0).astype(jnp.uint32)).astype(jnp.int32)
-
-
-def apportion(total: Array, weights: Array, caps: Array) -> Array:
-    """Shares `total` among leaves in proportion to `weights`, none above its cap.
-
-    A leaf whose quota exceeds its cap gets the cap, and the rest is shared among the others in
-    proportion to their weights, until all quotas fit: RigL's rule for layers that would be more
-    than dense (Evci et al. 2020), and the one by which redistribution passes on its overflow.
-    Fractions go to the largest remainders, ties to the first leaf. Where the leaves still open
-    have no weight at all, their caps are the weights.
-
-    Args:
-      total: int32 scalar, 0 <= total <= sum of caps.
-      weights: int32 [L], >= 0, sum below 2^31.
-      caps: int32 [L], >= 0, sum below 2^31.
-
-    Returns:
-      Counts, int32 [L], 0 <= count <= cap, whose sum is exactly `total`.
-    """
-
-    def quotas(full: Array) -> tuple[Array, Array]:
-        open_weights = jnp.where(full, 0, weights)
-        any_weight = jnp.any(open_weights > 0)
-        shares = jnp.where(any_weight, open_weights, jnp.where(full, 0, caps))
-        left = total - count(jnp.where(full, caps, 0))
-        whole, rest = mul_div(left, shares, jnp.maximum(count(shares), 1))
-        return whole.astype(jnp.int32), rest
-
-    def exceed(full: Array) -> Array:
-        whole, rest = quotas(full)
-        return ~full & ((whole > caps) | ((whole == caps) & (rest > 0)))
-
-    def fill(carry: tuple[Array, Array]) -> tuple[Array, Array]:
-        full = carry[0] | carry[1]
-        return full, exceed(full)
-
-    empty = jnp.zeros(caps.shape, bool)
-    full, _ = jax.lax.while_loop(lambda carry: jnp.any(carry[1]), fill, (empty, exceed(empty)))
-    whole, rest = quotas(full)
-    whole = jnp.where(full, caps, whole)
-    # The fractions sum to `spare`, so fewer leaves gain one than have a fraction: no cap breaks.
-    spare = total - count(whole)
-    return whole + (_descending_rank(rest) < spare).astype(jnp.int32)
-
-
-def _descending_rank(x: Array) -> Array:
-    """Position of each entry in a stable descending order, int32 [L]."""
-    index = jnp.arange(x.size)
-    earlier = index[:, None] < index[None, :]
-    ahead = (x[:, None] > x[None, :]) | ((x[:, None] == x[None, :]) & earlier)
-    return jnp.sum(ahead, axis=0, dtype=jnp.int32)
 
 
 def density_fraction(sparsity: float) -> tuple[int, int]:
@@ -118,7 +22,7 @@ def density_fraction(sparsity: float) -> tuple[int, int]:
     1 - 0.67 is 0.32999999999999996 in floats; the fraction is the 33/100 that was meant, and
     int32 numbers can hold it.
     """
-    fraction = Fraction(1 - sparsity).limit_denominator(2**31 - 1)
+    fraction = Fraction(1 - sparsity).limit_denominator(_DENOMINATOR)
     return fraction.numerator, fraction.denominator
 
 
@@ -146,34 +50,78 @@ def uniform(shapes: Shapes) -> list[int]:
 
 
 def er(shapes: Shapes) -> list[int]:
-    """Erdős–Rényi (SET, Mocanu et al. 2018): density eps sum(dims) / prod(dims), so sum(dims).
+    """Erdős–Rényi (SET, Mocanu et al. 2018): density eps (n_in + n_out) / (n_in n_out).
 
-    The authors find eps by trial until the expected count is within 5 of the budget and do not
-    cap densities at 1, so that small leaves leave the network sparser than asked; here the
-    closed form is shared out exactly by `apportion`, which caps.
+    n_in and n_out are the last two axes; a convolution's window repeats them. The authors find
+    eps by trial until the expected count is within 5 of the budget and do not cap densities at 1,
+    so that small leaves leave the network sparser than asked; here the closed form is shared out
+    exactly by `apportion`, which caps.
+    """
+    return [math.prod(shape[:-2]) * sum(shape[-2:]) for shape in shapes]
+
+
+def erk(shapes: Shapes) -> list[int]:
+    """Erdős–Rényi kernel (RigL, Evci et al. 2020): density eps sum(dims) / prod(dims).
+
+    The same as `er` but for leaves of more than two axes.
     """
     return [sum(shape) for shape in shapes]
 
 
-RULES: dict[str, Callable[[Shapes], list[int]]] = {"uniform": uniform, "er": er}
+RULES: dict[str, Callable[[Shapes], list[int]]] = {"uniform": uniform, "er": er, "erk": erk}
+GIVEN = "given"  # the mode after those: counts from densities of the user
+MODES = (*RULES, GIVEN)
 
 
-def initial_counts(mode: Array, density: Array, shapes: Shapes) -> Array:
-    """Shares the live weights out among the leaves at the start.
+def given_counts(shapes: Shapes, densities: Sequence[float]) -> list[int]:
+    """Live weights per leaf for densities of the user, rounded by largest remainders."""
+    quotas = [
+        math.prod(shape) * Fraction(density).limit_denominator(_DENOMINATOR)
+        for shape, density in zip(shapes, densities, strict=True)
+    ]
+    found = [math.floor(quota) for quota in quotas]
+    spare = round(sum(quotas)) - sum(found)
+    by_remainder = sorted(range(len(found)), key=lambda l: found[l] - quotas[l])
+    for l in by_remainder[:spare]:
+        found[l] += 1
+    return found
+
+
+class Allocation(NamedTuple):
+    """How `total` live weights are shared out, for any total."""
+
+    weights: Array  # int32 [L]
+    sizes: Array  # int32 [L]
+    total: Array  # where the counts end, int32 scalar
+
+    def counts(self, total: Array) -> Array:
+        """Live weights per leaf, int32 [L], of the sum `total`."""
+        return apportion(total, self.weights, self.sizes)
+
+
+def allocation(
+    mode: Array, density: Array, shapes: Shapes, densities: Sequence[float] | None
+) -> Allocation:
+    """Gives the rule of `mode` as numbers.
 
     The authors draw each mask entry by itself, so that their counts are random (standard
     deviation sqrt(n d (1 - d))); ours are exact, and their sum is K.
 
     Args:
-      mode: int32 scalar, index into `RULES`.
-      density: numerator and denominator, int32 [2].
+      mode: int32 scalar, index into `MODES`.
+      density: numerator and denominator, int32 [2]; not read where the user's densities are.
       shapes: of the prunable leaves; nothing of their size is allocated.
-
-    Returns:
-      Live weights per leaf, int32 [L].
+      densities: of the prunable leaves, for the mode `given`; None where there are none, which
+        makes it uniform.
     """
-    weights = jax.lax.select_n(
-        mode, *[jnp.array(rule(shapes), jnp.int32) for rule in RULES.values()]
+    sizes = [math.prod(shape) for shape in shapes]
+    own = sizes if densities is None else given_counts(shapes, densities)
+    weights = [rule(shapes) for rule in RULES.values()] + [own]
+    total = num_live_weights(density, sum(sizes))
+    if densities is not None:
+        total = jnp.where(mode == MODES.index(GIVEN), sum(own), total)
+    return Allocation(
+        weights=jax.lax.select_n(mode, *[jnp.array(row, jnp.int32) for row in weights]),
+        sizes=jnp.array(sizes, jnp.int32),
+        total=total,
     )
-    sizes = jnp.array([math.prod(shape) for shape in shapes], jnp.int32)
-    return apportion(num_live_weights(density, sum(map(math.prod, shapes))), weights, sizes)

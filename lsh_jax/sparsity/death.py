@@ -1,32 +1,39 @@
 """Which live weights die at a topology update.
 
 `death_rate` (here rho) is the share of live weights removed: "drop fraction" in RigL and
-JaxPruner, "prune rate" in sparse_learning. A rule only says how many weights each leaf loses;
-which ones is the same for all: those nearest to zero, ties at the cut dying from the highest
-flat index on. Magnitudes are compared as integers, NaN as the largest, so that counts stay exact
-in a broken run.
+JaxPruner, "prune rate" in sparse_learning. A rule says how many weights each leaf loses; which
+ones, the `Ranking` of the mode says: mostly those nearest to zero, ties at the cut dying from the
+highest flat index on. Magnitudes are compared as integers, NaN as the largest, so that counts
+stay exact in a broken run.
+
+Where the number of live weights falls by design, the weights that are taken away for good come on
+top: `shrink_l` of a leaf, zero otherwise.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 
-from lsh_jax.sparsity.allocation import ceil_part_of
-from lsh_jax.sparsity.selection import count, counts, kth_largest, magnitude_keys, top_k_mask
+from lsh_jax.sparsity.leaf import Leaf
+from lsh_jax.sparsity.modes import is_mode
+from lsh_jax.sparsity.proportion import ceil_part_of
+from lsh_jax.sparsity.selection import count, magnitude_keys, raised, top_k_mask
 from lsh_jax.types import Array
 
-_LARGEST = float(jnp.finfo(jnp.float32).max)
+LARGEST = float(jnp.finfo(jnp.float32).max)
 
 
 class Live(NamedTuple):
     """What a death rule may look at."""
 
     num_live: Array  # int32 [L]
+    shrink: Array  # live weights that no leaf gets back, int32 [L]
     rate: Array  # billionths, int32 scalar
     num_under: Array  # live weights with |w| <= threshold, int32 [L]
-    num_lowest: Array  # of the ceil(rho K) smallest of all live weights, by leaf, int32 [L]
+    num_flipped: Array  # live weights of another sign than after the last update, int32 [L]
+    num_lowest: Array  # of the `target` smallest of all live weights, by leaf, int32 [L]
     is_tuned: Array  # bool scalar: there is a threshold from an earlier update
 
 
@@ -36,7 +43,7 @@ def magnitude(live: Live) -> Array:
     Their rule that spares leaves denser than 0.8 is left out: it tests a statistic that is
     normalised in one place and not in the other, and never acts at the densities of the paper.
     """
-    return ceil_part_of(live.num_live, live.rate)
+    return live.shrink + ceil_part_of(live.num_live - live.shrink, live.rate)
 
 
 def threshold(live: Live) -> Array:
@@ -45,102 +52,103 @@ def threshold(live: Live) -> Array:
     As the authors, and DSR (Mostafa & Wang 2019) with a tolerance of 10 %: the threshold doubles
     after an update that removed less than 98 % of ceil(rho K), halves after one above 102 %.
     Theirs starts at 0.001 and so ignores the death rate for the first 6 to 9 updates; ours
-    starts at the exact quantile, and again should that be zero. It stays finite, and no leaf
-    can lose more than it has, so every value of it is feasible.
+    starts at the exact quantile unless `threshold_init` says otherwise, and again should that be
+    zero. It stays finite, and no leaf can lose more than it has, so every value of it is feasible.
     """
-    return jnp.where(live.is_tuned, live.num_under, live.num_lowest)
+    return jnp.maximum(jnp.where(live.is_tuned, live.num_under, live.num_lowest), live.shrink)
 
 
-def global_magnitude(live: Live) -> Array:
+def lowest(live: Live) -> Array:
     """The ceil(rho K) smallest of all leaves, ties kept in leaf order.
 
     The authors search a threshold to within 2 % with a step that shrinks for good; ours is exact.
+    Normalised, a weight is measured by the L2 norm of the live weights of its leaf, as JaxPruner
+    does, which is a milder measure for small leaves.
     """
     return live.num_lowest
 
 
-# SET (Mocanu et al. 2018): as many weights as `magnitude`, half of them the smallest positive
-# and half the largest negative ones, as published. The authors' code removes the most negative.
+def sign_flip(live: Live) -> Array:
+    """All weights that have changed sign since the last update, whatever the rate.
+
+    DeepR (Bellec et al. 2018, section 3), where a connection dies as its weight crosses zero.
+    Its L1 penalty and its noise belong to the optimizer and are not added here.
+    """
+    return jnp.maximum(live.num_flipped, live.shrink)
+
+
 RULES: dict[str, Callable[[Live], Array]] = {
     "magnitude": magnitude,
+    # As many as `magnitude`, half of them the smallest positive and half the largest negative
+    # weights, as published (SET, Mocanu et al. 2018, section 2) ...
     "set": magnitude,
+    "set_authors": magnitude,  # ... or the most negative ones, as the authors' code does
     "threshold": threshold,
-    "global_magnitude": global_magnitude,
+    "global_magnitude": lowest,
+    "global_normalized": lowest,
+    "taylor": magnitude,  # ranked by |w g|, the first-order change of the loss (Molchanov 2017)
+    "sign_flip": sign_flip,
 }
-_BY_SIGN = tuple(RULES).index("set")
-_BY_THRESHOLD = tuple(RULES).index("threshold")
 
 
-def remove(
-    mode: Array, weights: Sequence[Array], live: Sequence[Array], rate: Array, cut: Array
-) -> tuple[list[Array], Array, Array]:
-    """Removes weights by the rule of `mode`.
-
-    Args:
-      mode: int32 scalar, index into `RULES`.
-      weights: the prunable leaves.
-      live: their masks.
-      rate: death rate in billionths, int32 scalar.
-      cut: the threshold carried by `threshold`, float32 scalar; 0 before its first update.
-
-    Returns:
-      Masks of the weights that are kept; how many each leaf loses, int32 [L]; the threshold for
-      the next update, unchanged under other rules.
-    """
-    keys = [magnitude_keys(leaf) for leaf in weights]
-    num_live = counts(live)
-    target = ceil_part_of(count(num_live), rate)
-    num_lowest, exact_cut = _lowest_across_leaves(keys, live, num_live, target)
-    under = [mask & (key <= magnitude_keys(cut)) for key, mask in zip(keys, live, strict=True)]
-    stats = Live(num_live, rate, counts(under), num_lowest, is_tuned=cut > 0)
-    num_removed = jax.lax.select_n(mode, *[rule(stats) for rule in RULES.values()])
-    kept = [
-        _keep(leaf, key, mask, num_removed[i], mode == _BY_SIGN)
-        for i, (leaf, key, mask) in enumerate(zip(weights, keys, live, strict=True))
-    ]
-    next_cut = _retune(jnp.where(stats.is_tuned, cut, exact_cut), count(num_removed), target)
-    return kept, num_removed, jnp.where(mode == _BY_THRESHOLD, next_cut, cut)
+ACROSS_LEAVES = ("threshold", "global_magnitude", "global_normalized")  # need `num_lowest`
 
 
-def _lowest_across_leaves(
-    keys: Sequence[Array], live: Sequence[Array], num_live: Array, target: Array
-) -> tuple[Array, Array]:
-    """Where the `target` smallest live weights sit, int32 [L], and the largest |w| among them."""
-    num_kept = count(num_live) - target
-    cut = kth_largest(keys, live, num_kept + 1)
-    pairs = list(zip(keys, live, strict=True))
-    above = counts([mask & (key > cut) for key, mask in pairs])
-    ties = counts([mask & (key == cut) for key, mask in pairs])
-    spare = num_kept - count(above)
-    in_earlier_leaves = jnp.cumsum(ties, dtype=jnp.int32) - ties
-    kept = above + jnp.clip(spare - in_earlier_leaves, 0, ties)
-    value = jax.lax.bitcast_convert_type(
-        jnp.minimum(cut, magnitude_keys(jnp.float32(_LARGEST))), jnp.float32
-    )
-    return num_live - kept, value
+def target(live_total: Array, shrink_total: Array, rate: Array) -> Array:
+    """Live weights that die if the rule meets the rate exactly, int32 scalar."""
+    return shrink_total + ceil_part_of(live_total - shrink_total, rate)
 
 
-def _retune(cut: Array, num_removed: Array, target: Array) -> Array:
-    """Doubles or halves the threshold where it missed the target by more than 2 %."""
+def retuned(cut: Array, num_removed: Array, target: Array) -> Array:
+    """Doubles or halves a threshold that missed the target by more than 2 %."""
     slack = target // 50
-    doubled = jnp.minimum(2 * cut, _LARGEST)
-    cut = jnp.where(num_removed < target - slack, doubled, cut)
-    return jnp.where(num_removed > target + slack, cut / 2, cut)
+    doubled = jnp.minimum(2 * cut, LARGEST)
+    halved = jnp.where(num_removed > target + slack, cut / 2, cut)
+    return jnp.where(num_removed < target - slack, doubled, halved)
 
 
-def _keep(weights: Array, keys: Array, live: Array, num_removed: Array, by_sign: Array) -> Array:
-    """Mask of what is left when the `num_removed` live weights nearest to zero are gone.
+def flipped(leaf: Leaf) -> Array:
+    """The live weights that have crossed zero since the last update."""
+    if leaf.sign is None:
+        return jnp.zeros_like(leaf.live)
+    sign = leaf.sign.astype(leaf.weights.dtype)
+    return leaf.live & (leaf.weights * sign < 0)
 
-    With `by_sign`, half of them (the odd one too) are weights >= 0, the others negative ones; a
-    sign that has too few gives all it has and the other supplies the rest. Without, all weights
-    are in the first group.
+
+def keep(mode: Array, leaf: Leaf, num_removed: Array) -> Array:
+    """Mask of what is left of a leaf when `num_removed` weights have died by the rule of `mode`.
+
+    By sign, half of them (the odd one too) are weights >= 0, the others negative ones; a sign
+    that has too few gives all it has and the other supplies the rest. In the other modes all
+    weights are in the first group.
     """
-    negative = live & (weights < 0) & by_sign
-    others = live & ~negative
+    keys = _ranking(mode, leaf)
+    negative = leaf.live & (leaf.weights < 0) & is_mode(mode, RULES, "set", "set_authors")
+    others = leaf.live & ~negative
     num_others, num_negative = count(others), count(negative)
     half = jnp.maximum((num_removed + 1) // 2, num_removed - num_negative)
     from_others = jnp.minimum(half, num_others)
     from_negative = num_removed - from_others
-    return top_k_mask(keys, others, num_others - from_others) | top_k_mask(
-        keys, negative, num_negative - from_negative
+
+    def select(group: tuple[Array, Array, Array]) -> Array:
+        candidates, num_kept, is_turned = group
+        return top_k_mask(jnp.where(is_turned, ~keys, keys), candidates, num_kept)
+
+    groups = (
+        jnp.stack([others, negative]),
+        jnp.stack([num_others - from_others, num_negative - from_negative]),
+        jnp.stack([jnp.bool_(False), is_mode(mode, RULES, "set_authors")]),
     )
+    return jnp.any(jax.lax.map(select, groups), axis=0)
+
+
+def _ranking(mode: Array, leaf: Leaf) -> Array:
+    """Keys of a leaf's weights, those with the smallest die first; uint32."""
+    keys = magnitude_keys(leaf.weights)
+    if leaf.gradient is not None:
+        saliency = magnitude_keys(leaf.weights * leaf.gradient)
+        keys = jnp.where(is_mode(mode, RULES, "taylor"), saliency, keys)
+    if leaf.sign is not None:
+        spared = ~flipped(leaf) & is_mode(mode, RULES, "sign_flip")
+        keys = raised(keys, spared)
+    return keys

@@ -28,18 +28,23 @@ def prunable_indices(params: Params, prunable: Predicate | None) -> tuple[int, .
       ConfigError: if no leaf is prunable, or their weights are too many for an int32 count.
     """
     choose = has_two_axes if prunable is None else prunable
-    leaves = jax.tree_util.tree_leaves_with_path(params)
-    indices = [i for i, (path, leaf) in enumerate(leaves) if choose(_names(path), leaf)]
+    leaves = jax.tree.leaves(params)
+    paths = leaf_paths(params)
+    indices = [i for i, leaf in enumerate(leaves) if choose(paths[i], leaf)]
     if not indices:
         raise ConfigError(f"`prunable` must choose at least one leaf, got 0 of {len(leaves)}.")
-    total = sum(leaves[i][1].size for i in indices)
+    total = sum(leaves[i].size for i in indices)
     if total > MAX_WEIGHTS:
         raise ConfigError(f"`params` must have at most 2^31 - 2 prunable weights, got {total}.")
     return tuple(indices)
 
 
-def _names(path: tuple[PyTree, ...]) -> tuple[str, ...]:
-    return tuple(jax.tree_util.keystr((entry,), simple=True) for entry in path)
+def leaf_paths(tree: PyTree) -> list[tuple[str, ...]]:
+    """The keys on the way to each leaf, as strings."""
+    return [
+        tuple(jax.tree_util.keystr((entry,), simple=True) for entry in path)
+        for path, _ in jax.tree_util.tree_leaves_with_path(tree)
+    ]
 
 
 def leaves_like(params: Params, tree: PyTree, name: str) -> list[Array]:

@@ -1,26 +1,35 @@
 """Exact choice of the k largest entries for a traced k, with neither a sort nor the host.
 
 Scores are uint32 keys. A bisection on their bits finds the k-th largest in 32 counting passes,
-another on the flat index settles ties. Counts are integers, so the result is the mask of a
-stable argsort in descending order, bit for bit, on any backend and under `jit` and `vmap`.
+another on the flat index settles ties; passes that cannot change the result are not made. Counts
+are integers, so the result is the mask of a stable argsort in descending order, bit for bit, on
+any backend, under `jit`, `vmap` and sharding.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import jax
 import jax.numpy as jnp
 
 from lsh_jax.types import Array
 
+_SIGN_BIT = 0x80000000
+INFINITY = 0x7F800000  # the key of inf; those of NaN are larger
+
 
 def magnitude_keys(x: Array) -> Array:
     """Returns uint32 keys, the shape of `x`, in the order of |x|; inf is large, NaN the largest.
 
-    The bit pattern of a non-negative float32 grows with its value. Wider floats are rounded to
-    float32 first.
+    The bit pattern of a non-negative float32 grows with its value, and leaves the highest bit
+    free. Wider floats are rounded to float32 first.
     """
     bits = jax.lax.bitcast_convert_type(x.astype(jnp.float32), jnp.uint32)
-    return bits & jnp.uint32(0x7FFFFFFF)
+    return bits & jnp.uint32(_SIGN_BIT - 1)
+
+
+def raised(keys: Array, preferred: Array) -> Array:
+    """Sets the highest bit, free in keys of magnitudes, where an entry is preferred to all."""
+    return keys | jnp.where(preferred, jnp.uint32(_SIGN_BIT), jnp.uint32(0))
 
 
 def count(x: Array) -> Array:
@@ -28,7 +37,20 @@ def count(x: Array) -> Array:
 
     A float32 sum would be exact to 2^24 only, and without the dtype x64 would widen the result.
     """
-    return jnp.sum(x, dtype=jnp.int32)
+    return count_along(x, tuple(range(x.ndim)))
+
+
+def count_along(x: Array, axes: tuple[int, ...]) -> Array:
+    """Returns the number of true entries, or the sum of counts, along some axes, as int32.
+
+    XLA's CPU back-end writes the entries out as numbers before it adds them up: in bytes, added
+    over up to 255 rows first, that is four times less to write and to read than in int32.
+    """
+    if x.dtype == jnp.bool_ and x.size > 0 and 0 in axes:
+        rows = max(divisor for divisor in range(1, 256) if x.shape[0] % divisor == 0)
+        x = x.reshape(x.shape[0] // rows, rows, *x.shape[1:])
+        x = jnp.sum(x, axis=1, dtype=jnp.uint8)
+    return jnp.sum(x, axis=axes, dtype=jnp.int32)
 
 
 def counts(masks: Sequence[Array]) -> Array:
@@ -36,27 +58,26 @@ def counts(masks: Sequence[Array]) -> Array:
     return jnp.stack([count(mask) for mask in masks])
 
 
-def kth_largest(
-    keys: Sequence[Array], candidates: Sequence[Array], k: Array, num_bits: int = 32
-) -> Array:
-    """Finds the k-th largest key among the candidates of all leaves.
+def largest_cut(reach: Callable[[Array], Array], k: Array, num_bits: int = 32) -> Array:
+    """Finds the largest cut that at least k entries reach, bit by bit.
 
     Args:
-      keys: uint32 arrays, below 2^num_bits.
-      candidates: bool arrays of the same shapes.
-      k: int32 scalar; what k <= 0 returns is 2^num_bits - 1.
-      num_bits: counting passes.
+      reach: from a uint32 cut, of the shape of `k`, to the number of entries at or above it,
+        int32; it falls as the cut rises and is at least k at 0.
+      k: int32, any shape.
+      num_bits: counting passes; none is made unless some k is above 0.
 
     Returns:
-      The largest uint32 that at least k candidates reach; 0 if there are fewer candidates.
+      uint32, the shape of `k`; 2^num_bits - 1 where k <= 0.
     """
 
     def add_bit(i: Array, cut: Array) -> Array:
         trial = cut | (jnp.uint32(1) << jnp.uint32(num_bits - 1 - i))
-        reach = [count(open_ & (key >= trial)) for key, open_ in zip(keys, candidates, strict=True)]
-        return jnp.where(sum(reach) >= k, trial, cut)
+        return jnp.where(reach(trial) >= k, trial, cut)
 
-    return jax.lax.fori_loop(0, num_bits, add_bit, jnp.uint32(0))
+    passes = jnp.where(jnp.any(k > 0), num_bits, 0)
+    start = jnp.where(k > 0, jnp.uint32(0), jnp.uint32(2**num_bits - 1))
+    return jax.lax.fori_loop(0, passes, add_bit, start)
 
 
 def top_k_mask(keys: Array, candidates: Array, k: Array) -> Array:
@@ -70,11 +91,47 @@ def top_k_mask(keys: Array, candidates: Array, k: Array) -> Array:
     Returns:
       A bool mask with exactly k true entries, all of them candidates.
     """
-    cut = kth_largest((keys,), (candidates,), k)
-    above = candidates & (keys > cut)
-    ties = candidates & (keys == cut)
-    # Counted from the end, so that the lowest index is the largest key, and with one bit pattern
-    # to spare above all indices, which is the cut that lets no tie in.
-    from_end = jnp.arange(keys.size, dtype=jnp.uint32)[::-1].reshape(keys.shape)
-    last = kth_largest((from_end,), (ties,), k - count(above), keys.size.bit_length())
-    return above | (ties & (from_end >= last))
+    one_block = (*keys.shape[:-1], 1, *keys.shape[-1:])
+    mask = top_k_of_blocks(keys.reshape(one_block), candidates.reshape(one_block), k[None])
+    return mask.reshape(keys.shape)
+
+
+def top_k_of_blocks(
+    keys: Array, candidates: Array, k: Array, pooled: Array | bool = False
+) -> Array:
+    """Marks the largest candidates of each block, or of all blocks together.
+
+    Args:
+      keys: uint32 [..., G, n]; blocks are cut along the last axis but one.
+      candidates: bool, the same shape.
+      k: int32 [G], how many of each block; if pooled, how many of all, G times the same number.
+      pooled: bool scalar, traced or not.
+
+    Returns:
+      A bool mask of the same shape, ties going to the lowest flat index.
+    """
+    all_but_blocks = tuple(axis for axis in range(keys.ndim) if axis != keys.ndim - 2)
+
+    def tally(mask: Array) -> Array:
+        of_block = count_along(mask, all_but_blocks)
+        return jnp.where(pooled, count(of_block), of_block)
+
+    def wide(cut: Array) -> Array:
+        return jnp.expand_dims(cut, all_but_blocks)
+
+    cut = largest_cut(lambda trial: tally(candidates & (keys >= wide(trial))), k)
+    above = candidates & (keys > wide(cut))
+    ties = candidates & (keys == wide(cut))
+    quota = k - tally(above)
+    contested = tally(ties) > quota
+    # Counted from the end, so that the lowest index is the largest, and with one bit pattern to
+    # spare above all indices, which is the cut that lets no tie in.
+    size = keys.size
+    from_end = jnp.uint32(size - 1) - jax.lax.iota(jnp.uint32, size).reshape(keys.shape)
+    last = largest_cut(
+        lambda trial: tally(ties & (from_end >= wide(trial))),
+        jnp.where(contested, quota, 0),
+        size.bit_length(),
+    )
+    last = jnp.where(contested, last, jnp.uint32(0))
+    return above | (ties & (from_end >= wide(last)))

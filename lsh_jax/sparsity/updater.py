@@ -2,62 +2,29 @@
 
 An update removes live weights (`death`), decides how many each leaf gets back
 (`redistribution`) and brings as many dead ones to life (`growth`). The total number K of live
-weights is fixed by `init` and held exactly. Rules are chosen by integers in `Controls`, so one
-compiled program serves every configuration, and `vmap` trains many side by side.
+weights is fixed by `init` and held exactly, unless it falls by design (`sparsity_schedule`).
+Rules are chosen by integers in `Controls`, so one compiled program serves every configuration,
+and `vmap` trains many side by side.
 """
 
 import functools
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 
-from lsh_jax.config import ConfigError, SparsityConfig
-from lsh_jax.sparsity import allocation, death, growth, redistribution, schedules
-from lsh_jax.sparsity.masks import apply_masks, leaves_like, prunable_indices
+from lsh_jax.sparsity import death, growth
+from lsh_jax.sparsity.blocks import Pattern, fill_blocks, parse_pattern
+from lsh_jax.sparsity.layout import Gates, Scope, Unit, make_layout
+from lsh_jax.sparsity.leaf import Leaf
+from lsh_jax.sparsity.masks import apply_masks
+from lsh_jax.sparsity.modes import is_mode
+from lsh_jax.sparsity.plan import initial_counts, make_plan
+from lsh_jax.sparsity.proportion import mul_div
 from lsh_jax.sparsity.selection import count, counts, top_k_mask
+from lsh_jax.sparsity.traced_controls import MODES, Controls, check_scope, check_update
 from lsh_jax.types import Array, Key, Masks, Params, Predicate
-
-
-class Controls(NamedTuple):
-    """A `SparsityConfig` as arrays, to be traced, or stacked and vmapped.
-
-    Modes are indices into the tables of rules.
-    """
-
-    density: Array  # numerator and denominator, int32 [2]
-    init: Array  # int32 scalar, as the other modes
-    death: Array
-    growth: Array
-    redistribution: Array
-    schedule: Array
-    death_rate: Array  # float32 scalar in [0, 1], before the schedule
-    horizon: Array  # int32 scalar
-    update_every: Array  # epochs, float32 scalar; for the training loop, unused here
-
-
-def controls(config: SparsityConfig) -> Controls:
-    """Turns a configuration into arrays.
-
-    The death rate is read to six decimals; the density as the nearest fraction, see
-    `allocation.density_fraction`.
-    """
-    return Controls(
-        density=jnp.array(allocation.density_fraction(config.sparsity), jnp.int32),
-        init=_index(allocation.RULES, config.init),
-        death=_index(death.RULES, config.death),
-        growth=_index(growth.RULES, config.growth),
-        redistribution=_index(redistribution.RULES, config.redistribution),
-        schedule=_index(schedules.RULES, config.schedule),
-        death_rate=jnp.float32(config.death_rate),
-        horizon=jnp.int32(min(config.horizon, 2**31 - 1)),
-        update_every=jnp.float32(config.update_every),
-    )
-
-
-def _index(rules: Mapping[str, object], name: str) -> Array:
-    return jnp.int32(tuple(rules).index(name))
 
 
 class SparsityInfo(NamedTuple):
@@ -65,7 +32,7 @@ class SparsityInfo(NamedTuple):
 
     churn: Array  # share of the live weights that were replaced, float32 scalar in [0, 1]
     num_removed: Array  # by death, int32 scalar
-    num_grown: Array  # by growth, those that had just died among them: the same number
+    num_grown: Array  # by growth, those that had just died among them
     grown: Masks  # weights that live now and did not before
 
 
@@ -73,8 +40,10 @@ class SparsityState(NamedTuple):
     """The topology, and what its rules carry along."""
 
     masks: Masks  # bool tree like the parameters; all ones where a leaf stays dense
+    explored: Masks  # weights that have ever been live
     threshold: Array  # float32 scalar, carried by threshold death; 0 until it is tuned
     num_updates: Array  # int32 scalar, topology updates made so far
+    signs: Params | None  # int8 tree, of the weights after the last update; None if not tracked
 
 
 class SparsityUpdater(NamedTuple):
@@ -87,35 +56,60 @@ class SparsityUpdater(NamedTuple):
     `(params, state, info)`: the parameters with exact zeros where they are dead, the next
     `SparsityState` and a `SparsityInfo`.
       gradients: tree like the parameters, the gradient of the loss by the dense weights (not
-        multiplied by the masks). It must be given if any candidate may grow by gradient: where
-        the controls are concrete its absence raises, where they are traced nothing can, and
-        growth is random instead.
-      momentum: tree like the parameters, for rules to come; unused now.
+        multiplied by the masks), for growth and redistribution by gradient and Taylor death.
+      momentum: tree like the parameters, of the optimizer and by the dense weights, for growth
+        and redistribution by momentum; of Adam, give m / (sqrt(v) + 1e-8).
+
+    Both raise a ConfigError if no leaf is prunable, if a tree does not match the parameters, and
+    if the controls ask for what is not there, so far as they are concrete. Where they are traced
+    nothing can be raised: growth is random then, a Taylor score is the magnitude, and shares
+    that have no measure follow the free places.
 
     Both are compiled, once for each structure and shapes of the parameters, and run under the
-    caller's `jit` and `vmap`. Same key and inputs, same bits, vmapped or not (with JAX's default
-    generator of random numbers; those of `rbg` differ under `vmap`).
-
-    Both raise a ConfigError if no leaf is prunable or a tree does not match the parameters.
+    caller's `jit` and `vmap`. Same key and inputs, same bits, vmapped, sharded or not (with JAX's
+    default generator of random numbers; those of `rbg` differ under `vmap`).
     """
 
     init: Callable[[Key, Params, Controls], SparsityState]
     update: Callable[..., tuple[Params, SparsityState, SparsityInfo]]
 
 
-def dynamic_sparsity(prunable: Predicate | None = None) -> SparsityUpdater:
+def dynamic_sparsity(
+    prunable: Predicate | None = None,
+    *,
+    gates: Gates | None = None,
+    granularity: str = "leaf",
+    densities: Callable[[tuple[str, ...], Array], float] | None = None,
+    track_signs: bool = False,
+) -> SparsityUpdater:
     """Builds the updater for a choice of prunable leaves.
 
     Args:
       prunable: predicate on (path, leaf), the path a tuple of strings; by default leaves with at
         least two axes, embeddings included. The other leaves stay dense.
+      gates: from (path, leaf) to the names of the equal gates side by side along its last axis,
+        e.g. ("i", "f", "g", "o") for the kernels of an LSTM, () for a leaf without; of a language
+        model, `language_models.leaf_gates(config)`.
+      granularity: what counts are kept in. `leaf`: gates of a leaf gain and lose weights to each
+        other, which is the cell-gate redistribution of Selfish-RNN (Liu et al. 2021, section
+        3.2); `gate`: each gate counts as a leaf; `N:M`, e.g. 2:4: every block of M weights along
+        the last axis but one has N live ones, whatever the controls say of counts.
+      densities: from (path, leaf) to the density in [0, 1] of a leaf, for `init="given"`.
+      track_signs: keep the sign of every weight, one byte each, for `death="sign_flip"`.
 
     Returns:
-      The functions `init` and `update`, described in `SparsityUpdater`.
+      The functions `init` and `update`, described in `SparsityUpdater`. They are compiled for
+      these arguments: build the updater once.
+
+    Raises:
+      ConfigError: if `granularity` is none of those.
     """
+    scope = Scope(prunable, gates, granularity, densities, track_signs)
+    parse_pattern(granularity)  # refuses what it cannot read
 
     def init(key: Key, params: Params, controls: Controls) -> SparsityState:
-        return _init(key, params, controls, prunable)
+        check_scope(controls, scope)
+        return _init(key, params, controls, scope)
 
     def update(
         key: Key,
@@ -126,85 +120,123 @@ def dynamic_sparsity(prunable: Predicate | None = None) -> SparsityUpdater:
         gradients: Params | None = None,
         momentum: Params | None = None,
     ) -> tuple[Params, SparsityState, SparsityInfo]:
-        del momentum
-        _check_gradients(controls, gradients)
-        return _update(key, state, params, controls, gradients, prunable)
+        check_update(controls, scope, gradients=gradients, momentum=momentum)
+        return _update(key, state, params, controls, gradients, momentum, scope)
 
     return SparsityUpdater(init, update)
 
 
-@functools.partial(jax.jit, static_argnames="prunable")
-def _init(
-    key: Key, params: Params, controls: Controls, prunable: Predicate | None
-) -> SparsityState:
-    leaves, treedef = jax.tree.flatten(params)
-    chosen = prunable_indices(params, prunable)
-    shapes = [leaves[i].shape for i in chosen]
-    num_live = allocation.initial_counts(controls.init, controls.density, shapes)
-    masks = [jnp.ones(leaf.shape, bool) for leaf in leaves]
+@functools.partial(jax.jit, static_argnames="scope")
+def _init(key: Key, params: Params, controls: Controls, scope: Scope) -> SparsityState:
+    layout = make_layout(params, scope)
+    num_live = initial_counts(layout, controls)
     mask_key = jax.random.fold_in(key, 0)
-    for l, i in enumerate(chosen):
-        scores = jax.random.bits(jax.random.fold_in(mask_key, l), shapes[l], jnp.uint32)
-        masks[i] = top_k_mask(scores, masks[i], num_live[l])
+
+    def draw(unit: Unit, index: Array, num_live: Array) -> Array:
+        scores = jax.random.bits(jax.random.fold_in(mask_key, index), unit.shape, jnp.uint32)
+        everyone = jnp.ones(unit.shape, bool)
+        if scope.pattern is not None:
+            return fill_blocks(scope.pattern, scores, ~everyone)
+        # Each for itself: live with probability num_live / size, as a fraction of 2^32.
+        limit, _ = mul_div(jnp.int32(0), jnp.int32(0), jnp.int32(everyone.size), num_live)
+        drawn = (scores < limit) | (num_live == everyone.size)
+        each = is_mode(controls.init_sampling, MODES["init_sampling"], "bernoulli")
+        return jnp.where(each, drawn, top_k_mask(scores, everyone, num_live))
+
+    dense = jax.tree.map(lambda leaf: jnp.ones(leaf.shape, bool), params)
+    masks = layout.merge(dense, layout.map(draw, layout.spread(num_live)))
     return SparsityState(
-        masks=jax.tree.unflatten(treedef, masks),
-        threshold=jnp.float32(0),
+        masks=masks,
+        explored=masks,
+        threshold=controls.threshold_init,
         num_updates=jnp.int32(0),
+        signs=_signs(apply_masks(params, masks)) if scope.track_signs else None,
     )
 
 
-@functools.partial(jax.jit, static_argnames="prunable")
+@functools.partial(jax.jit, static_argnames="scope")
 def _update(
     key: Key,
     state: SparsityState,
     params: Params,
     controls: Controls,
     gradients: Params | None,
-    prunable: Predicate | None,
+    momentum: Params | None,
+    scope: Scope,
 ) -> tuple[Params, SparsityState, SparsityInfo]:
-    masks = leaves_like(params, state.masks, "state.masks")
-    chosen = prunable_indices(params, prunable)
-    weights, live = _pick(jax.tree.leaves(params), chosen), _pick(masks, chosen)
-    slopes = leaves_like(params, gradients, "gradients") if gradients is not None else None
-
+    layout = make_layout(params, scope)
+    units = [
+        Leaf(*arrays)
+        for arrays in zip(
+            layout.stack(params, params, "params"),
+            layout.stack(params, state.masks, "state.masks"),
+            layout.stack(params, gradients, "gradients"),
+            layout.stack(params, momentum, "momentum"),
+            layout.stack(params, state.signs, "state.signs"),
+            strict=True,
+        )
+    ]
     num_updates = state.num_updates + 1
-    rate = schedules.scheduled_rate(
-        controls.schedule, controls.death_rate, num_updates, controls.horizon
-    )
-    kept, num_removed, threshold = death.remove(
-        controls.death, weights, live, rate, state.threshold
-    )
-    num_grown = redistribution.redistribute(controls.redistribution, weights, live, num_removed)
+    plan, threshold = make_plan(layout, units, controls, num_updates, state.threshold)
     # The number of the update goes in, so that a key used twice, or by `init` too, draws anew:
     # growth by the numbers that drew the mask would bring back what has just died.
-    growth_key = jax.random.fold_in(key, num_updates)
-    for l, i in enumerate(chosen):
-        slope = None if slopes is None else slopes[i]
-        leaf = growth.Leaf(jax.random.fold_in(growth_key, l), kept[l], slope)
-        masks[i] = growth.grow(controls.growth, leaf, num_grown[l])
-
-    new_masks = jax.tree.unflatten(jax.tree.structure(params), masks)
-    grown = jax.tree.map(lambda new, old: new & ~old, new_masks, state.masks)
-    num_new = count(counts(jax.tree.leaves(grown))).astype(jnp.float32)
-    info = SparsityInfo(
-        churn=num_new / jnp.maximum(count(counts(live)), 1).astype(jnp.float32),
-        num_removed=count(num_removed),
-        num_grown=count(num_grown),
-        grown=grown,
+    rewire = functools.partial(
+        _rewire,
+        key=jax.random.fold_in(key, num_updates),
+        controls=controls,
+        pattern=scope.pattern,
     )
+    stacks = layout.map(
+        rewire, units, layout.spread(plan.num_removed), layout.spread(plan.num_grown)
+    )
+    masks = layout.merge(state.masks, stacks)
+    grown = jax.tree.map(lambda new, old: new & ~old, masks, state.masks)
+    num_new = count(counts(jax.tree.leaves(grown))).astype(jnp.float32)
     # Only what lived before and lives now has a value: a weight that comes to life starts at
     # zero, even if the caller left something in its place.
-    stayed = jax.tree.map(jnp.logical_and, new_masks, state.masks)
-    return apply_masks(params, stayed), SparsityState(new_masks, threshold, num_updates), info
+    stayed = jax.tree.map(jnp.logical_and, masks, state.masks)
+    params = apply_masks(params, stayed)
+    state = SparsityState(
+        masks=masks,
+        explored=jax.tree.map(jnp.logical_or, state.explored, masks),
+        threshold=threshold,
+        num_updates=num_updates,
+        signs=_signs(params) if scope.track_signs else None,
+    )
+    info = SparsityInfo(
+        churn=num_new / jnp.maximum(count(plan.num_live), 1).astype(jnp.float32),
+        num_removed=count(plan.num_removed),
+        num_grown=count(plan.num_grown),
+        grown=grown,
+    )
+    return params, state, info
 
 
-def _pick(leaves: list[Array], chosen: tuple[int, ...]) -> list[Array]:
-    return [leaves[i] for i in chosen]
+def _rewire(
+    unit: Unit,
+    index: Array,
+    leaf: Leaf,
+    num_removed: Array,
+    num_grown: Array,
+    *,
+    key: Key,
+    controls: Controls,
+    pattern: Pattern | None,
+) -> Array:
+    """The new mask of one unit."""
+    kept = death.keep(controls.death, leaf, num_removed)
+    place = growth.Place(
+        key=jax.random.fold_in(key, index),
+        live=leaf.live,
+        kept=kept,
+        gradient=leaf.gradient,
+        momentum=leaf.momentum,
+    )
+    keys = growth.scores(controls.growth, place, controls.exclude_dropped)
+    if pattern is not None:
+        return fill_blocks(pattern, keys, kept)
+    return growth.grow(controls.growth, kept, keys, num_grown, unit.num_gates)
 
 
-def _check_gradients(controls: Controls, gradients: Params | None) -> None:
-    """Raises where concrete controls ask for gradients that are not there."""
-    if gradients is not None or isinstance(controls.growth, jax.core.Tracer):
-        return
-    if jnp.any(controls.growth == growth.NEEDS_GRADIENT):
-        raise ConfigError("`gradients` must be given for growth by gradient, got None.")
+def _signs(params: Params) -> Params:
+    return jax.tree.map(lambda leaf: jnp.sign(leaf).astype(jnp.int8), params)
