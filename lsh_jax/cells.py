@@ -37,6 +37,9 @@ class Cell(NamedTuple):
     """(recurrent params, carry, drive [..., G]) -> next carry, with any leading axes."""
     output: Callable[[Carry], Array]
     """carry -> h [..., H]."""
+    gates: tuple[str, ...]
+    """What stands side by side in the last axis of the matrices, H columns each, in that order; a
+    matrix that is narrower has the first of them."""
 
 
 def run_layer(cell: Cell, params: Params, inputs: Array, carry: Carry) -> tuple[Array, Carry]:
@@ -281,9 +284,11 @@ def _zeros(shape: tuple[int, ...], dtype: Any = jnp.float32) -> Array:
     return jnp.zeros(shape, dtype)
 
 
-def _of_one_state(module: Callable[..., nn.Module], step: Callable[..., Array]) -> Cell:
+def _of_one_state(
+    module: Callable[..., nn.Module], step: Callable[..., Array], gates: tuple[str, ...]
+) -> Cell:
     """A cell whose carry is its output."""
-    return Cell(module, _zeros, _project, _recurrent, step, lambda h: h)
+    return Cell(module, _zeros, _project, _recurrent, step, lambda h: h, gates)
 
 
 CELLS: dict[str, Cell] = {
@@ -294,8 +299,11 @@ CELLS: dict[str, Cell] = {
         recurrent=_recurrent,
         step=_lstm_step,
         output=lambda carry: carry[0],
+        gates=("i", "f", "g", "o"),
     ),
-    "rhn": _of_one_state(RHNCell, _rhn_step),
-    "gru": _of_one_state(lambda size, depth=1, coupled=True: GRUCell(size), _gru_step),
-    "tanh": _of_one_state(lambda size, depth=1, coupled=True: TanhCell(size), _tanh_step),
+    "rhn": _of_one_state(RHNCell, _rhn_step, ("h", "t", "c")),
+    "gru": _of_one_state(
+        lambda size, depth=1, coupled=True: GRUCell(size), _gru_step, ("r", "z", "n")
+    ),
+    "tanh": _of_one_state(lambda size, depth=1, coupled=True: TanhCell(size), _tanh_step, ("h",)),
 }

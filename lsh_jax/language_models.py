@@ -14,6 +14,7 @@ from lsh_jax.cells import CELLS, run_layer
 from lsh_jax.config import ModelConfig
 from lsh_jax.types import Array, Carry, Hyper, Key, Params
 
+Path = tuple[str, ...]  # the keys of a leaf
 _EMBEDDING_BOUND = 0.1  # U(-0.1, 0.1), as the PyTorch word-language-model scripts and the authors
 
 
@@ -71,6 +72,47 @@ def make_language_model(config: ModelConfig) -> LanguageModel:
 def layer_names(config: ModelConfig) -> tuple[str, ...]:
     """The keys of the recurrent layers in the parameters, from the input upwards."""
     return tuple(f"layers_{layer}" for layer in range(config.num_layers))
+
+
+def leaf_gates(config: ModelConfig) -> Callable[[Path, Array], tuple[str, ...]]:
+    """Names the gates that stand side by side in the last axis of a leaf.
+
+    Args:
+      config: the model.
+
+    Returns:
+      `gates(path, leaf)`, the path a tuple of the keys: the names in their order, `widths[l]`
+      columns each, of a matrix of layer l; none of embedding, decoder and biases.
+    """
+    widths = dict(zip(layer_names(config), config.widths, strict=True))
+
+    def gates(path: Path, leaf: Array) -> tuple[str, ...]:
+        if path[0] not in widths or leaf.ndim < 2:
+            return ()
+        return CELLS[config.cell].gates[: leaf.shape[-1] // widths[path[0]]]
+
+    return gates
+
+
+def uses_per_token(config: ModelConfig) -> Callable[[Path, Array], int]:
+    """Says in how many multiplications a weight takes part for a token, forward.
+
+    A matrix is used once: a table that embeds only is looked up (0), a tied one is the decoder as
+    well (1), and each micro-step of an RHN has a matrix of its own. Biases are added (0): additions
+    of their own and the arithmetic of the gates are not counted.
+
+    Args:
+      config: the model.
+
+    Returns:
+      `uses(path, leaf)`, the path a tuple of the keys.
+    """
+
+    def uses(path: Path, leaf: Array) -> int:
+        looked_up = path[0] == "embedding" and not config.tied
+        return int(leaf.ndim >= 2 and not looked_up)
+
+    return uses
 
 
 def _init(config: ModelConfig, key: Key) -> Params:

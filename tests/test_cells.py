@@ -177,3 +177,31 @@ def test_the_carry_joins_two_stretches_of_time():
     close(np.concatenate([first, second]), whole, atol=2e-6)
     close(last, whole_last, atol=2e-6)
     np.testing.assert_array_equal(CELLS["lstm"].output(last), second[-1])
+
+
+@pytest.mark.parametrize(
+    ("variant", "biases", "share"),
+    [
+        ("lstm", {"o": -90}, 0),  # h' = o tanh(c') is 0
+        ("gru", {"z": 90}, 1),  # h' = (1 - z) n + z h is h
+        ("deep rhn", {"t": -90}, 1),  # s' = h t + s (1 - t) is s
+        ("deep uncoupled rhn", {"t": -90, "c": 90}, 1),  # s' = h t + s c is s
+    ],
+)
+def test_gates_stand_in_the_columns_that_their_names_say(variant, biases, share):
+    params, inputs, carry = example(variant, B)
+    cell = VARIANTS[variant][0]
+    for gate, bias in biases.items():
+        start = CELLS[cell].gates.index(gate) * H
+        for name, leaf in params.items():
+            if name != "b_n":
+                leaf[..., start : start + H] = 0 if leaf.ndim > 1 else bias
+    (first, *_), _ = layer(cell, params, inputs, carry)
+    np.testing.assert_allclose(first, share * jax.tree.leaves(carry)[0], atol=1e-6)
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_every_gate_has_a_name(variant):
+    name, _, coupled = VARIANTS[variant]
+    num_gates = shapes_of(variant)["W"].shape[-1] // H
+    assert num_gates == len(CELLS[name].gates) - (name == "rhn" and coupled)

@@ -1,4 +1,4 @@
-"""Pictures: of a search (`search`) and of Lyapunov spectra (`lyapunov`), in one style.
+"""Pictures in one style: of a search (`search`), masks (`topology`) and spectra (`lyapunov`).
 
 Every function takes records or arrays and returns a `matplotlib` Figure that belongs to no global
 state. `import lsh_jax` leaves this alone.
@@ -18,6 +18,7 @@ from lsh_jax.plots.search import (
     plot_spectra,
 )
 from lsh_jax.plots.style import house_style
+from lsh_jax.plots.topology import plot_density, plot_explored, plot_overlap
 
 __all__ = (
     "SIGNIFICANT",
@@ -27,7 +28,10 @@ __all__ = (
     "house_style",
     "plot_budget",
     "plot_convergence",
+    "plot_density",
     "plot_distance",
+    "plot_explored",
+    "plot_overlap",
     "plot_perplexity",
     "plot_rounds",
     "plot_scatter",

@@ -11,10 +11,7 @@ from matplotlib.ticker import MaxNLocator
 
 from lsh_jax.lyapunov import LyapunovResult
 from lsh_jax.lyapunov.convergence import running_exponents
-from lsh_jax.plots.style import DENSE, FAINT, FINALIST, NOISE, SIZE, UNIGRAM, WINNER, house_style
-
-_COLOURS = (DENSE, WINNER, FINALIST, UNIGRAM, NOISE)
-_DASHES = ("-", "--", "-.", ":", (0, (5, 1, 1, 1)))
+from lsh_jax.plots.style import COLOURS, DASHES, FAINT, SIZE, house_style
 
 
 @house_style
@@ -49,7 +46,7 @@ def draw_convergence(
     if which is None:
         which = sorted({0, count // 3, 2 * count // 3, count - 1})
     for number, index in enumerate(which):
-        look: dict[str, Any] = {"color": _COLOURS[number % 5], "ls": _DASHES[number % 5]}
+        look: dict[str, Any] = {"color": COLOURS[number % 5], "ls": DASHES[number % 5]}
         axes.plot(steps, running[:, index], label=f"exponent {index + 1}", **look)
         # The error at an earlier time follows from the last by its 1 / sqrt(T).
         error = float(result.std_error[index]) * np.sqrt(steps[-1] / steps)
@@ -65,7 +62,7 @@ def draw_spectra(axes: Axes, spectra: Mapping[str, LyapunovResult]) -> None:
     for number, (label, result) in enumerate(spectra.items()):
         index = np.arange(1, len(result.exponents) + 1)
         values, error = np.asarray(result.exponents), 2 * np.asarray(result.std_error)
-        look: dict[str, Any] = {"color": _COLOURS[number % 5], "ls": _DASHES[number % 5]}
+        look: dict[str, Any] = {"color": COLOURS[number % 5], "ls": DASHES[number % 5]}
         axes.plot(index, values, label=label, **look)
         axes.fill_between(index, values - error, values + error, color=look["color"], alpha=0.2)
     axes.axhline(0, color=FAINT, lw=0.8, zorder=0)
@@ -93,9 +90,9 @@ def draw_errors(
       errors: by name, the errors that were found by repetition, and those that the runs reported.
     """
     for number, (label, (found, reported)) in enumerate(errors.items()):
-        look: dict[str, Any] = {"color": _COLOURS[number % 5]}
+        look: dict[str, Any] = {"color": COLOURS[number % 5]}
         axes.plot(lengths, found, "o", label=f"{label}: between texts", **look)
-        axes.plot(lengths, reported, ls=_DASHES[number % 5], label=f"{label}: reported", **look)
+        axes.plot(lengths, reported, ls=DASHES[number % 5], label=f"{label}: reported", **look)
     first = next(iter(errors.values()))[0][0]
     guide = [first * math.sqrt(lengths[0] / length) for length in lengths]
     axes.plot(lengths, guide, color="#A9BCCD", lw=0.8, label="1 / sqrt(T)")

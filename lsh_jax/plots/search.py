@@ -5,38 +5,40 @@ The dense network is black, the winner orange, other finalists blue, all others 
 
 import itertools
 import math
-from collections.abc import Collection, Iterable, Mapping, Sequence
+import operator
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, MaxNLocator, NullLocator
+from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocator
 
 from lsh_jax.plots.style import (
     CHANCE,
     DENSE,
-    FAINT,
     FINALIST,
     NOISE,
     OTHER,
     UNIGRAM,
     WINNER,
     canvas,
+    epoch_axis,
     house_style,
     legend,
 )
 from lsh_jax.search.ledger import Record
 
-Field = Literal["ls_distance", "val_perplexity"]
+Value = Callable[[Record], float | None]  # what of a record is drawn
 Others = Literal["other candidates", "other finalists"]
 
 SIGNIFICANT = 2 * math.sqrt(2)  # standard errors by which two distances must differ: two sigma
 
-_LOOKS = {"other candidates": OTHER, "other finalists": FINALIST, "winner": WINNER}
+LOOKS = {"other candidates": OTHER, "other finalists": FINALIST, "winner": WINNER}
+_DISTANCE: Value = operator.attrgetter("ls_distance")
+_PERPLEXITY: Value = operator.attrgetter("val_perplexity")
 _MARKERS = {"other candidates": "o", "other finalists": "s", "winner": "D"}
 _CROWD = 16  # points above which their numbers would cover each other
-_LONG_RUN = 20  # epochs above which the rounds would be squeezed on a linear axis
 _WIDE, _VERY_WIDE = 4.0, 20.0  # ratios of values above which a logarithmic axis shows more
 
 
@@ -94,7 +96,7 @@ def plot_spectra(
     """
     figure, axes = canvas(title, "index of the exponent, i/K", "exponent, nats per step")
     for exponents in candidates:
-        axes.plot(_index(exponents), exponents, color=_LOOKS[others], lw=0.9, label=others)
+        axes.plot(_index(exponents), exponents, color=LOOKS[others], lw=0.9, label=others)
     for number, (label, exponents) in enumerate(dense.items()):
         width, dashes = (1.6, (0, (4, 2))) if number else (2.0, "-")
         axes.plot(_index(exponents), exponents, color=DENSE, lw=width, ls=dashes, label=label)
@@ -109,7 +111,7 @@ def plot_spectra(
             axes.fill_between(x, y - 2 * error, y + 2 * error, **look)
     if limits is not None:
         axes.set_ylim(limits)
-    legend(figure, reversed(_LOOKS))
+    legend(figure, reversed(LOOKS))
     return figure
 
 
@@ -126,13 +128,13 @@ def plot_distance(trials: Trials, dense_seeds: Sequence[Sequence[Record]] = ()) 
       distances, the grey one up to the farthest dense network of another seed.
     """
     figure, axes = canvas("LS distance to dense", "epoch", "LS distance, nats per step")
-    values = _draw_trials(axes, trials, "ls_distance")
+    values = draw_trials(axes, trials, _DISTANCE)
     seeds = {"color": DENSE, "lw": 2, "ls": ":", "label": "dense, other seeds"}
     for history in dense_seeds:
-        values += _draw(axes, history, "ls_distance", **seeds)
+        values += _draw(axes, history, _DISTANCE, **seeds)
     _noise_bands(axes, trials, dense_seeds, values)
     _epoch_axis(axes, trials)
-    legend(figure, reversed(_LOOKS))
+    legend(figure, reversed(LOOKS))
     return figure
 
 
@@ -151,19 +153,19 @@ def plot_perplexity(
       A Figure, logarithmic where the values range widely.
     """
     figure, axes = canvas("Validation perplexity", "epoch", "validation perplexity")
-    values = _draw_trials(axes, trials, "val_perplexity")
+    values = draw_trials(axes, trials, _PERPLEXITY)
     levels = [record.val_perplexity for record in dense if record.val_perplexity is not None]
     if len(levels) == 1:
         axes.axhline(levels[0], color=DENSE, lw=2.4, label="dense, as given", zorder=4)
     elif levels:
-        _draw(axes, dense, "val_perplexity", color=DENSE, lw=2.4, label="dense", zorder=4)
+        _draw(axes, dense, _PERPLEXITY, color=DENSE, lw=2.4, label="dense", zorder=4)
     if unigram is not None:
         axes.axhline(unigram, color=UNIGRAM, lw=1.6, ls="-.", label="unigram")
     values += levels + ([] if unigram is None else [unigram])
     if values and max(values) > _WIDE * min(values):
         _log_values(axes, values)
     _epoch_axis(axes, trials, dense if len(levels) > 1 else ())
-    legend(figure, reversed(_LOOKS))
+    legend(figure, reversed(LOOKS))
     return figure
 
 
@@ -196,7 +198,7 @@ def plot_rounds(rows: Sequence[tuple[str, int, int, int]]) -> Figure:
     axes.margins(x=0.16)
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.tick_params(axis="y", length=0)
-    legend(figure, reversed(_LOOKS), columns=3)
+    legend(figure, reversed(LOOKS), columns=3)
     return figure
 
 
@@ -217,12 +219,12 @@ def plot_scatter(title: str, points: Sequence[Point], ylabel: str, trials: Trial
     for point in points:
         label = _role(trials, point.trial)
         place = point.distance, point.perplexity
-        look: dict[str, Any] = {"color": _LOOKS[label], "label": label, "markersize": 7}
+        look: dict[str, Any] = {"color": LOOKS[label], "label": label, "markersize": 7}
         axes.errorbar(*place, xerr=point.std_error, fmt=_MARKERS[label], elinewidth=1, **look)
         if len(points) <= _CROWD:
             axes.annotate(str(point.trial), place, (6, 5), textcoords="offset points")
     axes.margins(0.12)
-    legend(figure, reversed(_LOOKS), columns=3)
+    legend(figure, reversed(LOOKS), columns=3)
     return figure
 
 
@@ -262,15 +264,24 @@ def _role(trials: Trials, trial: int) -> str:
     return "other finalists" if trial in trials.finalists else "other candidates"
 
 
-def _draw_trials(axes: Axes, trials: Trials, field: Field) -> list[float]:
-    """Draws every candidate to a dot where it ended, or a cross where it failed."""
+def draw_trials(axes: Axes, trials: Trials, value: Value) -> list[float]:
+    """Draws every candidate to a dot where it ended, or a cross where it failed.
+
+    Args:
+      axes: to draw into.
+      trials: the candidates.
+      value: of a record; epochs of which it returns None are left out.
+
+    Returns:
+      The values drawn.
+    """
     values: list[float] = []
     widths = {"other candidates": 0.9, "other finalists": 1.4, "winner": 2.2}
     for trial, history in trials.histories.items():
         role = _role(trials, trial)
         width = widths[role]
-        look = {"color": _LOOKS[role], "lw": width, "label": role, "zorder": 2 + width}
-        drawn = _draw(axes, history, field, **look)
+        look = {"color": LOOKS[role], "lw": width, "label": role, "zorder": 2 + width}
+        drawn = _draw(axes, history, value, **look)
         if drawn and history[-1].status == "failed":
             axes.lines[-1].set(marker="x", markersize=6, markevery=[-1], markeredgecolor=DENSE)
         elif drawn:
@@ -315,25 +326,17 @@ def _by_epoch(pairs: Iterable[tuple[int, float | None]]) -> dict[int, list[float
     return found
 
 
-def _draw(axes: Axes, history: Sequence[Record], field: Field, **look: Any) -> list[float]:
-    points = [(r.epoch, getattr(r, field)) for r in history if getattr(r, field) is not None]
+def _draw(axes: Axes, history: Sequence[Record], value: Value, **look: Any) -> list[float]:
+    found = [(record.epoch, value(record)) for record in history]
+    points = [(epoch, number) for epoch, number in found if number is not None]
     if points:
         axes.plot(*zip(*points, strict=True), **look)
-    return [value for _, value in points]
+    return [number for _, number in points]
 
 
 def _epoch_axis(axes: Axes, trials: Trials, dense: Sequence[Record] = ()) -> None:
     epochs = [record.epoch for record in itertools.chain(dense, *trials.histories.values())]
-    for cut in trials.cuts:
-        axes.axvline(cut, color=FAINT, lw=1, zorder=0)
-    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-    if epochs and max(epochs) > _LONG_RUN:
-        axes.set_xscale("log")
-        axes.set_xlim(left=max(1, min(epochs)) * 0.9, right=max(epochs) * 1.1)
-        axes.xaxis.set_major_locator(FixedLocator([1, 2, 3, 5, 10, 20, 50, 100, 200, 500, 1000]))
-        axes.xaxis.set_minor_locator(NullLocator())
-        axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
-        axes.set_xlabel("epoch (log scale)")
+    epoch_axis(axes, epochs, trials.cuts)
 
 
 def _log_values(axes: Axes, values: Sequence[float]) -> None:

@@ -4,19 +4,23 @@ The colours are those of Okabe & Ito (2008), told apart by style as well.
 """
 
 import functools
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, ParamSpec, TypeVar
 
 from matplotlib import style
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator, NullLocator
 
 P = ParamSpec("P")
 R = TypeVar("R")
 
 DENSE, WINNER, FINALIST, OTHER = "#111111", "#D55E00", "#0072B2", "#A9BCCD"
 UNIGRAM, NOISE, CHANCE, FAINT = "#009E73", "#E69F00", "#C6CDD4", "#D8DEE4"
+COLOURS = (DENSE, WINNER, FINALIST, UNIGRAM, NOISE)  # of lines that are told apart by a legend
+DASHES: tuple[Any, ...] = ("-", "--", "-.", ":", (0, (5, 1, 1, 1)))  # as well
 SIZE = (5.4, 3.9)  # inches: two side by side on a desk, one on a phone, at a legible font size
+_LONG_RUN = 20  # epochs above which the rounds would be squeezed on a linear axis
 _STYLE: dict[str, Any] = {
     "font.size": 10.5,
     "axes.titlesize": 11.5,
@@ -51,10 +55,26 @@ def canvas(title: str, xlabel: str, ylabel: str, height: float = SIZE[1]) -> tup
     return figure, axes
 
 
+def epoch_axis(axes: Axes, epochs: Sequence[int], cuts: Sequence[int] = ()) -> None:
+    """Whole epochs along the x axis, logarithmic where there are many, and lines at `cuts`."""
+    for cut in cuts:
+        axes.axvline(cut, color=FAINT, lw=1, zorder=0)
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    if epochs and max(epochs) > _LONG_RUN:
+        axes.set_xscale("log")
+        axes.set_xlim(left=max(1, min(epochs)) * 0.9, right=max(epochs) * 1.1)
+        axes.xaxis.set_major_locator(FixedLocator([1, 2, 3, 5, 10, 20, 50, 100, 200, 500, 1000]))
+        axes.xaxis.set_minor_locator(NullLocator())
+        axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+        axes.set_xlabel("epoch (log scale)")
+
+
 def legend(figure: Figure, first: Iterable[str] = (), columns: int = 2) -> None:
     """Each label once, the ones of `first` first, below the picture, where it covers nothing."""
-    handles, labels = figure.axes[0].get_legend_handles_labels()
-    found = dict(zip(labels, handles, strict=True))
+    found: dict[str, Any] = {}
+    for axes in figure.axes:
+        handles, labels = axes.get_legend_handles_labels()
+        found |= dict(zip(labels, handles, strict=True))
     leading = [label for label in first if label in found]
     order = leading + [label for label in found if label not in leading]
     if order:

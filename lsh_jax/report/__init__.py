@@ -7,7 +7,7 @@ directory holds and nothing else, so writing them twice gives the same bytes. Pi
 
 import pathlib
 
-from lsh_jax.report import correlation, evidence, sections, trials
+from lsh_jax.report import correlation, evidence, sections, topology, trials
 from lsh_jax.report.page import to_html, to_markdown
 from lsh_jax.report.run import read_run
 from lsh_jax.report.sections import headline
@@ -28,8 +28,10 @@ def write_report(run: pathlib.Path) -> None:
     read = read_run(run)
     parts = [
         sections.result_section(read),
+        *topology.size_sections(read),
         evidence.spectra_section(read),
         evidence.curves_section(read),
+        *topology.topology_sections(read),
         correlation.correlation_section(read),
         sections.rounds_section(read),
         trials.trials_section(read),

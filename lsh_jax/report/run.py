@@ -31,6 +31,7 @@ class Run(NamedTuple):
       winner: its trial.
       finalists: their trials.
       first_epoch: after which candidates were first scored.
+      model_bytes: of the winner's weights on disk; None where they are in another format.
     """
 
     name: str
@@ -46,6 +47,7 @@ class Run(NamedTuple):
     winner: int
     finalists: list[int]
     first_epoch: int
+    model_bytes: int | None
 
 
 def read_run(path: pathlib.Path) -> Run:
@@ -68,6 +70,7 @@ def read_run(path: pathlib.Path) -> Run:
     search = config.get("search", {})
     rounds = result.get("rounds") or []
     winner = result["best"]["trial"]
+    weights = path / "model" / "weights.safetensors"
     return Run(
         name=path.resolve().name,
         config=config,
@@ -82,6 +85,7 @@ def read_run(path: pathlib.Path) -> Run:
         winner=winner,
         finalists=rounds[-1]["survivors"] if rounds else [winner],
         first_epoch=rounds[0]["epochs"] if rounds else search.get("e0", 1),
+        model_bytes=weights.stat().st_size if weights.is_file() else None,
     )
 
 

@@ -1,0 +1,187 @@
+"""The sections on what pruning saves and where the live weights are.
+
+A run of a task that does not tell its masks, or of an older version, has neither.
+"""
+
+import math
+from collections.abc import Iterator
+from typing import Any
+
+from lsh_jax import plots
+from lsh_jax.report.formatting import MISSING, percent, plural
+from lsh_jax.report.page import Block, Picture, Pictures, Section, Table, Text
+from lsh_jax.report.run import Run
+from lsh_jax.report.svg import to_svg
+from lsh_jax.search.ledger import Record
+
+_PANELS = 16  # leaves that a picture has room for
+_NOTE = (
+    "FLOPs: two for each live weight that a token meets, its multiplication and addition; looking "
+    "a word up costs none, and biases, gates and softmax are left out. Training takes the forward "
+    "FLOPs three times; where growth ranks dead weights by their gradient, the dense gradient is "
+    "needed on top. That is what the method needs in principle. What is executed here is dense: "
+    "this library multiplies by matrices with zeros in them, and takes one gradient more at each "
+    "topology update. So the FLOPs are saved by hardware and kernels that can use the zeros, not "
+    "by this run; the bytes are saved. Values are float32; bit masks are what the model folder "
+    "holds, CSR (int32 columns and row pointers) is for comparison."
+)
+
+
+def size_sections(run: Run) -> Iterator[Section]:
+    """Weights, FLOPs and bytes of the dense network and the winner, if the run has counts."""
+    counts = run.result.get("counts")
+    if not counts:
+        return
+    dense, best = _amounts(counts["dense"]), _amounts(counts["best"])
+    rows = [
+        [words, f"{whole:,}", f"{own:,}", percent(own / whole) if whole else MISSING]
+        for (words, whole), (_, own) in zip(dense, best, strict=True)
+    ]
+    if run.model_bytes is not None:
+        rows.append(
+            ["bytes of model/weights.safetensors", MISSING, f"{run.model_bytes:,}", MISSING]
+        )
+    columns = ("what", "#dense", "#winner", "#winner / dense")
+    yield Section("Size and cost of the networks", [Table(columns, rows), Text(_NOTE, "note")])
+
+
+def _amounts(network: dict[str, Any]) -> list[tuple[str, int]]:
+    training, stored = network["flops_training"], network["bytes"]
+    return [
+        ("live weights", network["live"]),
+        ("weights that are never pruned", network["unmasked"]),
+        ("FLOPs a token, forward", network["flops_forward"]),
+        ("FLOPs a token, training: the method's need", training["needed"]),
+        ("FLOPs a token, training: executed here", training["executed"]),
+        ("bytes stored: values and bit masks", stored["stored"]),
+        ("bytes in CSR: values and indices", stored["csr"]),
+    ]
+
+
+def topology_sections(run: Run) -> Iterator[Section]:
+    """Density by layer and gate, and how the masks moved, if the run has counts."""
+    counts = run.result.get("counts")
+    if not counts:
+        return
+    best = counts["best"]
+    parts = best["parts"]
+    blocks: list[Block] = [Text(_where(run)), _density_table(parts)]
+    history = [r for r in run.candidates.get(run.winner, []) if r.topology]
+    if history:
+        density = _density_picture(history, parts, best["weights"])
+        blocks += [
+            Pictures([density], _density_caption(parts)),
+            Pictures(list(_share_pictures(run)), _SHARES_CAPTION),
+            Text(_moved(history, best["live"] / best["weights"])),
+        ]
+    yield Section("Where the live weights are", blocks)
+
+
+def _where(run: Run) -> str:
+    epoch = run.result["best"].get("epoch")
+    when = f" after epoch {epoch}, its best" if epoch is not None else ""
+    return (
+        f"The winner, trial {run.winner}{when}: the density (share of live weights) of every leaf, "
+        "of each layer in all, and of the gates side by side in a leaf. Explored: the share of "
+        "the weights that have lived at any time, whether they live now or not."
+    )
+
+
+def _density_table(parts: list[dict[str, Any]]) -> Table:
+    """A row a leaf, and one a layer with several of them, with a column a gate."""
+    gates = list(dict.fromkeys(part["gate"] for part in parts if part["gate"] is not None))
+    layers: dict[str, list[dict[str, Any]]] = {}
+    for part in parts:
+        layers.setdefault(part["leaf"].partition("/")[0], []).append(part)
+    rows = []
+    for layer, own in layers.items():
+        leaves = list(dict.fromkeys(part["leaf"] for part in own))
+        if len(leaves) > 1:
+            rows.append(_density_row(f"{layer}, all", own, gates))
+        for leaf in leaves:
+            rows.append(_density_row(leaf, [part for part in own if part["leaf"] == leaf], gates))
+    rows.append(_density_row("whole network", parts, gates))
+    columns = ("leaf", "#weights", "#live", "#explored", "#density", *(f"#{g}" for g in gates))
+    return Table(columns, rows)
+
+
+def _density_row(name: str, parts: list[dict[str, Any]], gates: list[str]) -> list[str]:
+    weights, live, explored = _sums(parts)
+    row = [name, f"{weights:,}", f"{live:,}", _share(explored, weights), _share(live, weights)]
+    for gate in gates:
+        weights, live, _ = _sums([part for part in parts if part["gate"] == gate])
+        row.append(_share(live, weights))
+    return row
+
+
+def _sums(parts: list[dict[str, Any]]) -> tuple[int, int, int]:
+    weights, live, explored = (
+        sum(part[name] for part in parts) for name in ("weights", "live", "explored")
+    )
+    return weights, live, explored
+
+
+def _share(count: int, of: int) -> str:
+    return f"{count / of:.3f}" if of else MISSING
+
+
+def _density_picture(history: list[Record], parts: list[dict[str, Any]], weights: int) -> Picture:
+    panels: dict[str, dict[str, list[float]]] = {}
+    for part in parts:
+        leaf, gate = part["leaf"], part["gate"]
+        if leaf in panels or len(panels) < _PANELS:
+            name = leaf if gate is None else f"{leaf}/{gate}"
+            label = "leaf without gates" if gate is None else gate
+            panels.setdefault(leaf, {})[label] = [_density(record, name) for record in history]
+    epochs = [record.epoch for record in history]
+    whole = [(record.nonzeros or math.nan) / weights for record in history]
+    alt = "Density of every leaf and gate of the winner by epoch"
+    return Picture(to_svg(plots.plot_density(epochs, panels, whole), alt), alt)
+
+
+def _density(record: Record, name: str) -> float:
+    return ((record.topology or {}).get("density") or {}).get(name, math.nan)
+
+
+def _share_pictures(run: Run) -> Iterator[Picture]:
+    finalists = {
+        trial: [record for record in history if record.topology]
+        for trial, history in run.candidates.items()
+        if trial == run.winner or trial in run.finalists
+    }
+    cuts = [entry["epochs"] for entry in run.rounds]
+    trials = plots.Trials(finalists, run.winner, run.finalists, cuts)
+    for plot, words in (
+        (plots.plot_overlap, "Share of the live weights kept from the epoch before"),
+        (plots.plot_explored, "Share of the weights that have ever lived"),
+    ):
+        alt = f"{words}, {plural(len(finalists), 'finalist')} by epoch"
+        yield Picture(to_svg(plot(trials), alt), alt)
+
+
+def _density_caption(parts: list[dict[str, Any]]) -> str:
+    left_out = len({part["leaf"] for part in parts}) - _PANELS
+    rest = f" There is no room for the last {left_out} leaves." if left_out > 0 else ""
+    return (
+        "Of the winner; the wide grey line is the whole network. A gate above the others of its "
+        "leaf has drawn weights from them, a leaf that rises has drawn them from other leaves."
+        f"{rest}"
+    )
+
+
+_SHARES_CAPTION = (
+    "Overlap: of the weights that lived after the epoch before, the share that live after this "
+    "one; with a constant number of live weights and one topology update an epoch it is 1 less the "
+    "churn. Explored: the share of all prunable weights that have lived at any time, the in-time "
+    "over-parameterisation of Liu et al. (2021); it starts at the density."
+)
+
+
+def _moved(history: list[Record], density: float) -> str:
+    last = history[-1]
+    topology = last.topology or {}
+    return (
+        f"By epoch {last.epoch} the winner had tried {percent(topology['explored'])} of the "
+        f"prunable weights, where masks that never move would have tried {percent(density)}; in "
+        f"that epoch it kept {percent(topology['overlap'])} of its live weights."
+    )
