@@ -42,9 +42,10 @@ if TYPE_CHECKING:
         rnn_lyapunov_spectrum,
         running_exponents,
     )
+    from lsh_jax.optimizers import reset_slots
     from lsh_jax.search.hyperpruning import hyperprune
     from lsh_jax.search.language_model_task import make_language_model_task
-    from lsh_jax.search.task import Task, TrainInfo
+    from lsh_jax.search.task import Task, Topology, TrainInfo
     from lsh_jax.sparsity import apply_masks, dynamic_sparsity
     from lsh_jax.types import Hyper
 
@@ -60,6 +61,7 @@ __all__ = (
     "SparsityConfig",
     "SpectrumConfig",
     "Task",
+    "Topology",
     "TrainConfig",
     "TrainInfo",
     "__version__",
@@ -83,6 +85,7 @@ __all__ = (
     "make_language_model_task",
     "max_lyapunov_exponent",
     "rank_mask",
+    "reset_slots",
     "rnn_lyapunov_spectrum",
     "running_exponents",
     "save_model",
@@ -119,9 +122,10 @@ _MODULES = {
         "rnn_lyapunov_spectrum",
         "running_exponents",
     ),
+    "lsh_jax.optimizers": ("reset_slots",),
     "lsh_jax.search.hyperpruning": ("hyperprune",),
     "lsh_jax.search.language_model_task": ("make_language_model_task",),
-    "lsh_jax.search.task": ("Task", "TrainInfo"),
+    "lsh_jax.search.task": ("Task", "Topology", "TrainInfo"),
     "lsh_jax.sparsity": ("apply_masks", "dynamic_sparsity"),
     "lsh_jax.types": ("Hyper",),
 }

@@ -28,11 +28,11 @@ from lsh_jax.estimate import (
     describe_model,
     describe_plan,
     describe_rounds,
-    epochs_dense,
     estimate,
+    total_epochs,
 )
 from lsh_jax.machine import visible_cores
-from lsh_jax.presets import PRESETS, Settings, to_json
+from lsh_jax.presets import PRESETS, Settings, starting_point, to_json
 from lsh_jax.progress import progress
 from lsh_jax.report import headline, write_report
 from lsh_jax.search.dense import DenseReference, SearchError, foreign_dense, load_dense
@@ -40,9 +40,11 @@ from lsh_jax.search.hyperpruning import hyperprune
 from lsh_jax.search.language_model_task import make_language_model_task, shorten
 from lsh_jax.search.ledger import LedgerError
 from lsh_jax.search.run_directory import LEDGER, check_vacant
-from lsh_jax.search.successive_halving import num_epochs, plan
+from lsh_jax.search.space import check_space
+from lsh_jax.search.successive_halving import plan
 from lsh_jax.search.task import Task
 from lsh_jax.search.trial import DENSE
+from lsh_jax.search.tuning import check_dense_given
 from lsh_jax.sparsity import controls
 
 _BAD_INPUT, _FAILED, _INTERRUPTED = 2, 1, 130  # exit statuses
@@ -109,13 +111,7 @@ def parse(arguments: Sequence[str]) -> Settings:
     import tyro
 
     arguments = _split_sets(arguments)
-    preset = "quick"
-    for flag, following in itertools.pairwise([*arguments, ""]):
-        if flag == "--preset":
-            preset = following
-        elif flag.startswith("--preset="):
-            preset = flag.removeprefix("--preset=")
-    default = PRESETS.get(preset, PRESETS["quick"])  # type: ignore[call-overload]
+    default = starting_point(_given(arguments, "preset"), _given(arguments, "space-preset"))
     return tyro.cli(
         Settings,
         prog="hypersearch.py",
@@ -126,22 +122,43 @@ def parse(arguments: Sequence[str]) -> Settings:
     )
 
 
+def _given(arguments: Sequence[str], name: str) -> str:
+    """The value of a flag before the flags are parsed, the last if there are two; or nothing."""
+    value = ""
+    for word, following in itertools.pairwise([*arguments, ""]):
+        flag, equals, attached = word.partition("=")
+        if flag.replace("_", "-") == f"--{name}":
+            value = attached if equals else following
+    return value
+
+
 def _split_sets(arguments: Sequence[str]) -> list[str]:
-    """Turns the comma lists of --space.* into the separate words that tyro reads."""
+    """Turns the comma lists of --space.* into the separate words that tyro reads.
+
+    It knows True and False by these spellings alone; true and false are meant as well.
+    """
     split: list[str] = []
     in_space = False
     for argument in arguments:
         if argument.startswith("--"):
             flag, equals, value = argument.partition("=")
             in_space = flag.startswith("--space.")
-            split += [flag, *value.split(",")] if in_space and equals else [argument]
+            split += [flag, *_words(value)] if in_space and equals else [argument]
         else:
-            split += argument.split(",") if in_space else [argument]
+            split += _words(argument) if in_space else [argument]
     return split
+
+
+def _words(values: str) -> list[str]:
+    return [value.title() if value in ("true", "false") else value for value in values.split(",")]
 
 
 def _search(settings: Settings) -> int:
     plan(settings.search())  # refuses rounds that do not fit
+    has_gates = settings.model.cell != "tanh"
+    check_space(settings.space, momentum=settings.train.momentum > 0, gates=has_gates)
+    if settings.dense:
+        check_dense_given(settings.space)
     cache = cache_directory(settings)
     out = pathlib.Path(settings.out or run_directory(settings))
     if not settings.dry_run:
@@ -170,8 +187,7 @@ def _search(settings: Settings) -> int:
         return 0
     print(describe_rounds(settings))
     print(f"Run directory: {out}")
-    total = num_epochs(settings.search(), plan(settings.search())) + epochs_dense(settings)
-    with progress(total, task.segments_per_epoch, unigram) as listener:
+    with progress(total_epochs(settings), task.segments_per_epoch, unigram) as listener:
         found = hyperprune(
             task,
             settings.search(),

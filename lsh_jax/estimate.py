@@ -15,6 +15,7 @@ from lsh_jax.progress import duration
 from lsh_jax.search.language_model_task import make_language_model_task
 from lsh_jax.search.successive_halving import num_epochs, plan
 from lsh_jax.search.trial import DENSE
+from lsh_jax.search.tuning import epochs_tuning, tuning_config
 from lsh_jax.sparsity import controls
 
 _WINDOWS = 2  # trained and evaluated for the measurement
@@ -26,13 +27,14 @@ class Estimate(NamedTuple):
 
     epochs: int  # of the candidates
     epochs_dense: int
+    epochs_tuning: int  # of the dense network, before its own
     seconds_per_epoch: float  # with evaluation and spectrum, without compiling
     bytes_on_disk: int  # at its largest
 
     @property
     def seconds(self) -> float:
         """Of the whole search, without compiling."""
-        return (self.epochs + self.epochs_dense) * self.seconds_per_epoch
+        return (self.epochs + self.epochs_dense + self.epochs_tuning) * self.seconds_per_epoch
 
 
 def estimate(settings: Settings, corpus: Corpus) -> Estimate:
@@ -71,6 +73,7 @@ def estimate(settings: Settings, corpus: Corpus) -> Estimate:
     return Estimate(
         epochs=num_epochs(config, rounds),
         epochs_dense=epochs_dense(settings),
+        epochs_tuning=epochs_tuning(config),
         seconds_per_epoch=seconds,
         bytes_on_disk=states * state_bytes,
     )
@@ -146,12 +149,26 @@ def describe_rounds(settings: Settings) -> str:
     finalists = f"{rounds[-1].num_entering} to epoch {config.final_epochs}"
     own, dense = num_epochs(config, rounds), epochs_dense(settings)
     full = rounds[0].num_entering * config.final_epochs
+    tuning = epochs_tuning(config)
+    first = ""
+    if tuning:
+        trials = plan(tuning_config(config))[0].num_entering
+        first = (
+            f"Tuning: the dense network's hyperparameters over {trials} trials, "
+            f"{tuning} epochs, before the rest\n"
+        )
     return (
-        f"Rounds: {', '.join(dict.fromkeys([*steps, finalists]))}\n"
+        f"{first}Rounds: {', '.join(dict.fromkeys([*steps, finalists]))}\n"
         f"Epochs: {own} of candidates and {dense} of the dense network; training every candidate "
         f"to the end takes {full} (ratio {own / full:.2f}, with the dense network "
-        f"{(own + dense) / full:.2f})"
+        f"{(own + dense + tuning) / full:.2f})"
     )
+
+
+def total_epochs(settings: Settings) -> int:
+    """Epochs of all networks of a search, tuning included."""
+    config = settings.search()
+    return num_epochs(config, plan(config)) + epochs_dense(settings) + epochs_tuning(config)
 
 
 def describe_plan(settings: Settings, cost: Estimate) -> str:

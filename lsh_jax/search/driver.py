@@ -12,17 +12,37 @@ from lsh_jax.search.ledger import Ledger, LedgerError, Record, best_epoch
 from lsh_jax.search.run_directory import keep_checkpoints, save_spectrum
 from lsh_jax.search.scores import Spectrum, distance, reference_epoch, score
 from lsh_jax.search.task import Task
-from lsh_jax.search.trial import Candidate, LiveStates, Measurement, make_record, run_epoch
+from lsh_jax.search.trial import (
+    Candidate,
+    LiveStates,
+    Measurement,
+    make_record,
+    recorded_controls,
+    run_epoch,
+)
 
 
 class Search(NamedTuple):
-    """What every step of the search works with."""
+    """What every step of the search works with.
+
+    Attributes:
+      task: what is trained.
+      config: how it is searched.
+      run: the directory.
+      ledger: of that directory.
+      dense: what candidates are compared with; None while the dense network itself is tuned:
+        then every candidate is dense, and the validation nll is its score.
+      executor: where an epoch runs.
+      live: states in memory.
+      on_event: the listener.
+      keep_all: keep the checkpoints of losers.
+    """
 
     task: Task
     config: SearchConfig
     run: pathlib.Path
     ledger: Ledger
-    dense: DenseReference
+    dense: DenseReference | None
     executor: Executor
     live: LiveStates
     on_event: OnEvent
@@ -32,7 +52,7 @@ class Search(NamedTuple):
 def advance(search: Search, candidate: Candidate, epochs: int, search_round: int) -> None:
     """Trains a candidate to `epochs` in all, unless the ledger says that it has failed."""
     history = search.ledger.history(candidate.trial)
-    if history and history[0].controls != candidate.config.to_json():
+    if history and history[0].controls != recorded_controls(candidate):
         raise LedgerError(f"Trial {candidate.trial} has other controls in the ledger than now.")
     for epoch in range(len(history) + 1, epochs + 1):
         if history and history[-1].status == "failed":
@@ -59,6 +79,8 @@ def _scored(search: Search, record: Record, measured: Measurement) -> Record:
     spectrum = Spectrum(measured.exponents, measured.std_error)
     save_spectrum(search.run, record.trial, record.epoch, *spectrum)
     config, dense = search.config, search.dense
+    if dense is None:
+        return dataclasses.replace(record, score=score(config.metric, record))
     epoch = reference_epoch(config.reference, record.epoch, record.val_nll, dense.records)
     found = distance(spectrum, dense.spectra[epoch])
     if not math.isfinite(found.ls_distance):  # squares beyond float32; JSON has no such number

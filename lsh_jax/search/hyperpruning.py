@@ -1,9 +1,9 @@
 """LS-based Hyperpruning (Zheng & Shlizerman, 2025, arXiv 2506.07975), assembled.
 
-Dense reference, pool of candidates by TPE, rounds of halving that continue from checkpoints,
-finalists to the end, winner. Every step is a function of what the ledger holds, so a search that
-was interrupted is continued by running it again: nothing recorded is trained twice, and the
-records are the same as without the interruption.
+Dense reference (tuned first where candidates choose hyperparameters), pool of candidates by TPE,
+rounds of halving that continue from checkpoints, finalists to the end, winner. Every step is a
+function of what the ledger holds, so a search that was interrupted is continued by running it
+again: nothing recorded is trained twice, and the records are the same as without the interruption.
 """
 
 import contextlib
@@ -11,7 +11,7 @@ import json
 import pathlib
 import tempfile
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 from lsh_jax.checkpoint import CheckpointError, write_json
@@ -30,22 +30,20 @@ from lsh_jax.search.driver import Search, advance
 from lsh_jax.search.executors import Executor, SerialExecutor
 from lsh_jax.search.ledger import Ledger, LedgerError, Record, best_epoch
 from lsh_jax.search.pool import fill_pool
+from lsh_jax.search.rounds import halve
 from lsh_jax.search.run_directory import (
     LEDGER,
     check_vacant,
     gather_spectra,
     held,
-    keep_checkpoints,
     record_settings,
 )
 from lsh_jax.search.scores import reference_epoch
-from lsh_jax.search.successive_halving import num_survivors, plan, survivors
+from lsh_jax.search.successive_halving import plan
 from lsh_jax.search.summary import summarise
 from lsh_jax.search.task import Task, TaskState, segments_between_updates
-from lsh_jax.search.trial import (
-    Candidate,
-    load_state,
-)
+from lsh_jax.search.trial import Candidate, load_state
+from lsh_jax.search.tuning import UNTUNED, Tuning, check_dense_given, tune_dense
 
 
 class SearchResult(NamedTuple):
@@ -90,7 +88,7 @@ def hyperprune(
       settings: JSON values to record in config.json beside `config` and the fingerprint.
       keep_all_checkpoints: keep those of candidates that lost a round.
       on_event: `on_event(kind, values)` is told of "segment", "record", "round", "done" and
-        "notice".
+        "notice"; while the dense network is tuned, trials are called "tuning-<number>".
 
     Returns:
       A SearchResult; the run directory holds the same and more.
@@ -110,9 +108,11 @@ def hyperprune(
         record_settings(run, {**recorded, **(settings or {})}, resume=resume)
         ledger = Ledger(run / LEDGER)
         notify = on_event or (lambda kind, values: None)
+        executor, tuning = executor or SerialExecutor(), UNTUNED
         counter = stack.enter_context(count_compilations())
         if dense is None:
-            dense = _dense(task, config, run, ledger, cache_dir, notify)
+            tuning = tune_dense(task, config, run, executor, notify, keep_all=keep_all_checkpoints)
+            dense = _dense(task, config, run, ledger, cache_dir, notify, tuning)
         else:
             adopt(dense, run, ledger)
         search = Search(
@@ -121,12 +121,12 @@ def hyperprune(
             run=run,
             ledger=ledger,
             dense=dense,
-            executor=executor or SerialExecutor(),
+            executor=executor,
             live={},
             on_event=notify,
             keep_all=keep_all_checkpoints,
         )
-        return _run(search, counter, started)
+        return _run(search, tuning, counter, started)
 
 
 def _check(
@@ -139,6 +139,9 @@ def _check(
 ) -> None:
     """Refuses what cannot work before anything is written."""
     plan(config)
+    task.check_space(config.space)
+    if dense is not None:
+        check_dense_given(config.space)
     if config.dense_seeds > 1 and dense is not None:
         raise ConfigError(
             f"`dense_seeds` must be 1 with a dense network of your own, got {config.dense_seeds}."
@@ -151,13 +154,16 @@ def _check(
     check_vacant(run, resume=resume)
 
 
-def _run(search: Search, count: Callable[[], int], started: float) -> SearchResult:
+def _run(search: Search, tuning: Tuning, count: Callable[[], int], started: float) -> SearchResult:
     """The search from the dense reference on; `count` returns the programs compiled so far."""
     own = [record for record in search.ledger.records() if record.duplicate_of is None]
-    search.on_event("done", {"epochs": len(own)})
-    rounds, finalists = _halve(search, fill_pool(search))
+    search.on_event("done", {"epochs": len(own) + tuning.num_epochs})
+    rounds, finalists = halve(search, fill_pool(search))
     best, state = _train_finalists(search, finalists, len(rounds))
-    result = summarise(search.task, search.config, search.ledger, search.dense, best, state, rounds)
+    assert search.dense is not None
+    result = summarise(
+        search.task, search.config, search.ledger, search.dense, best, state, rounds, tuning
+    )
     finished = search.run / "result.json"
     cost = {"compilations": count(), "wall_s": float(f"{time.perf_counter() - started:.1f}")}
     if finished.is_file():  # a run that is resumed after its end keeps what it has cost
@@ -176,6 +182,7 @@ def _dense(
     ledger: Ledger,
     cache_dir: pathlib.Path | str | None,
     on_event: OnEvent,
+    tuning: Tuning,
 ) -> DenseReference:
     """Trains or finds the dense networks, one a seed, and copies them into the run."""
     references: list[DenseReference] = []
@@ -186,83 +193,18 @@ def _dense(
         epochs = config.final_epochs
         directory = run / "dense" / str(seed)
         if cache_dir is not None:
-            directory = cached_directory(pathlib.Path(cache_dir), own_task, epochs)
+            directory = cached_directory(pathlib.Path(cache_dir), own_task, epochs, tuning.hyper)
         if Ledger(directory / LEDGER).get("dense", epochs) is not None:
             on_event("notice", {"text": f"{name} is taken from the cache, {epochs} epochs"})
         try:
             with locked(directory, wait=True):
-                dense = train_dense(own_task, epochs, seed, directory, on_event)
+                dense = train_dense(own_task, epochs, seed, directory, on_event, tuning.hyper)
         except (CheckpointError, LedgerError) as error:
             raise SearchError(f"{error} Remove {directory} to train it again.") from error
         first = references[0] if references else None
         adopt(dense, run, ledger, name=name, reference=first)
         references.append(dense)
     return references[0]
-
-
-def _halve(search: Search, pool: list[Candidate]) -> tuple[list[dict[str, Any]], list[Candidate]]:
-    """Runs the rounds; returns what happened in each, and the finalists, best first."""
-    config = search.config
-    entering, epochs = pool, config.e0
-    rounds: list[dict[str, Any]] = []
-    while True:
-        for candidate in entering:
-            advance(search, candidate, epochs, len(rounds))
-        scores = _scores(search, entering, epochs)
-        if not scores:
-            reasons = {search.ledger.history(candidate.trial)[-1].reason for candidate in entering}
-            raise SearchError(f"All candidates failed: {'; '.join(sorted(map(str, reasons)))}.")
-        _warn_of_beginners(search, scores, epochs)
-        finished = len(scores) <= config.finalists
-        count = len(scores)
-        if not finished:
-            count = num_survivors(len(scores), config.finalists, config.halving)
-        kept = survivors(scores, count)
-        rounds.append(
-            {
-                "round": len(rounds),
-                "epochs": epochs,
-                "entered": [candidate.trial for candidate in entering],
-                "failed": [c.trial for c in entering if c.trial not in scores],
-                "survivors": kept,
-            }
-        )
-        search.on_event("round", rounds[-1])
-        by_trial = {candidate.trial: candidate for candidate in entering}
-        _release(search, (c for c in entering if c.trial not in kept))
-        entering = [by_trial[trial] for trial in kept]
-        if finished:
-            return rounds, entering
-        epochs += config.ei
-
-
-def _warn_of_beginners(search: Search, scores: Mapping[int, float], epoch: int) -> None:
-    """Tells of candidates that are scored before they have begun to learn."""
-    if search.task.baseline_nll is None:
-        return
-    baseline = search.task.baseline_nll["validation"]
-    records = [search.ledger.get(trial, epoch) for trial in scores]
-    above = sum(record is not None and (record.val_nll or 0.0) > baseline for record in records)
-    if above:
-        text = f"{above} of {len(scores)} candidates are scored while no better than the unigram "
-        text += "perplexity: their scores say little; raise e0 or train on more text"
-        search.on_event("notice", {"text": text})
-
-
-def _scores(search: Search, candidates: list[Candidate], epoch: int) -> dict[int, float]:
-    """The scores at an epoch of the candidates that have not failed."""
-    scores = {}
-    for candidate in candidates:
-        record = search.ledger.get(candidate.trial, epoch)
-        if record is not None and record.score is not None and isinstance(record.trial, int):
-            scores[record.trial] = record.score
-    return scores
-
-
-def _release(search: Search, losers: Iterable[Candidate]) -> None:
-    for candidate in losers:
-        if not search.keep_all:
-            keep_checkpoints(search.run, candidate.trial, set())
 
 
 def _train_finalists(

@@ -18,12 +18,19 @@ from lsh_jax.config import ConfigError, ModelConfig, SpectrumConfig, TrainConfig
 from lsh_jax.data import Corpus
 from lsh_jax.data.batching import Windows, columns, evaluation_windows, unigram_nll, windows
 from lsh_jax.distance import num_leading
-from lsh_jax.language_models import LanguageModel, make_language_model
+from lsh_jax.language_models import (
+    LanguageModel,
+    leaf_gates,
+    make_language_model,
+    uses_per_token,
+)
 from lsh_jax.lyapunov import rnn_lyapunov_spectrum
 from lsh_jax.lyapunov.tangents import rows_per_unit
 from lsh_jax.machine import visible_cores
-from lsh_jax.search.task import Split, Task, TrainInfo, segments_between_updates
+from lsh_jax.search.space import check_space
+from lsh_jax.search.task import Split, Task, Topology, TrainInfo, segments_between_updates
 from lsh_jax.sparsity import Controls, count_live, dynamic_sparsity
+from lsh_jax.sparsity.counting import counted_leaves
 from lsh_jax.training import (
     TrainState,
     evaluate_windows,
@@ -182,6 +189,21 @@ def _make_task(
         with_seed=with_seed,
         save=save,
         baseline_nll=baseline,
+        topology=_topology(model, data),
+        check_space=functools.partial(
+            check_space, momentum=config.momentum > 0, gates=model.config.cell != "tanh"
+        ),
+    )
+
+
+def _topology(model: LanguageModel, data: _Batches) -> Topology:
+    params = jax.eval_shape(model.init, jax.random.key(0))
+    gates, uses = leaf_gates(model.config), uses_per_token(model.config)
+    segments, windows_each = data.train.inputs.shape[:2]
+    return Topology(
+        state=lambda state: state.sparsity,
+        leaves=counted_leaves(params, gates=gates, uses=uses),
+        steps_per_epoch=segments * windows_each,
     )
 
 
@@ -192,12 +214,14 @@ def _traced(hyper: Hyper) -> Hyper:
 def _compile(
     model: LanguageModel, config: TrainConfig, spectrum_config: SpectrumConfig
 ) -> _Programs:
-    updater = dynamic_sparsity()
-    segments = config.segments_per_epoch
+    updater = dynamic_sparsity(gates=leaf_gates(model.config), track_signs=True)
+    segments, momentum = config.segments_per_epoch, config.momentum
 
     def init(init_key: Key, topology_key: Key, controls: Controls) -> TrainState:
-        batch_size = config.batch_size
-        return init_train_state(model, updater, batch_size, init_key, topology_key, controls)
+        keys = init_key, topology_key
+        return init_train_state(
+            model, updater, config.batch_size, *keys, controls, momentum=momentum
+        )
 
     def spectrum(params: Params, tokens: jax.Array) -> tuple[jax.Array, jax.Array]:
         size = model.config.widths[0] * rows_per_unit(model.config.cell, spectrum_config.state)
@@ -213,8 +237,10 @@ def _compile(
 
     return _Programs(
         init=jax.jit(init),
-        train=jax.jit(functools.partial(train_segment, model, segments)),
-        update=jax.jit(functools.partial(update_topology, model, updater, segments)),
+        train=jax.jit(functools.partial(train_segment, model, segments, momentum=momentum)),
+        update=jax.jit(
+            functools.partial(update_topology, model, updater, segments, momentum=momentum)
+        ),
         evaluate=jax.jit(functools.partial(evaluate_windows, model)),
         spectrum=jax.jit(spectrum),
         count=jax.jit(count_live),

@@ -51,6 +51,9 @@ class Record:
     duplicate_of: int | None = None
     """The trial with the same configuration whose result this line repeats."""
     wall_s: float | None = None
+    topology: dict[str, Any] | None = None
+    """Shares in [0, 1] of a candidate: "density" by part ("layers_0/U/i"), "overlap" with the masks
+    of an epoch before, and "explored" of all weights, see `sparsity.counting.topology_shares`."""
 
     def to_json(self) -> str:
         """The line, without its end; strict JSON."""

@@ -9,7 +9,7 @@ from lsh_jax.search import space as spaces
 from lsh_jax.search import tpe
 from lsh_jax.search.driver import Search, advance, record_line
 from lsh_jax.search.ledger import Record
-from lsh_jax.search.trial import Candidate
+from lsh_jax.search.trial import DENSE, Candidate
 
 _ATTEMPTS = 8  # proposals asked for one trial before a known configuration is accepted
 
@@ -21,7 +21,7 @@ def fill_pool(search: Search) -> list[Candidate]:
     if target < config.max_evals:
         text = f"the space holds {target} configurations, fewer than max_evals={config.max_evals}"
         search.on_event("notice", {"text": text})
-    if target <= config.finalists:
+    if target <= config.finalists and search.dense is not None:
         text = f"all {target} candidates are finalists: none is cut, each is trained to the end"
         search.on_event("notice", {"text": text})
     known: dict[str, int] = {}  # configuration -> the trial that is trained
@@ -81,8 +81,11 @@ def _ask(
 
 
 def _candidate(search: Search, trial: int, assignment: spaces.Assignment) -> Candidate:
+    hyper, seed = spaces.hyper(assignment), search.config.seed
+    if search.dense is None:
+        return Candidate(trial, DENSE, seed, hyper)
     config = spaces.sparsity_config(assignment, search.config)
-    return Candidate(trial, config, spaces.candidate_seed(config.to_json(), search.config.seed))
+    return Candidate(trial, config, spaces.candidate_seed(config.to_json(), seed), hyper)
 
 
 def _repeat(search: Search, candidate: Candidate, original: int) -> None:

@@ -8,6 +8,7 @@ import numpy as np
 from lsh_jax.config import ConfigError, Metric, Reference
 from lsh_jax.distance import count_floored, ls_distance, ls_distance_std_error
 from lsh_jax.search.ledger import Record
+from lsh_jax.search.space import candidate_seed, hyper
 
 
 class Spectrum(NamedTuple):
@@ -68,14 +69,18 @@ def score(metric: Metric, record: Record) -> float:
     """What the search minimises for a record.
 
     ls: the LS distance; loss: the validation nll; death-rate: minus the death rate, a judge that
-    looks at no network at all; none: a number drawn from the candidate's seed, i.e. chance.
+    looks at no network at all (0 for a static topology, where nothing dies); none: a number drawn
+    from the candidate's seed and its own hyperparameters, i.e. chance.
     """
     if metric == "loss":
         assert record.val_nll is not None
         return record.val_nll
     if metric == "death-rate":
-        return -float(record.controls["death_rate"])
+        is_static = record.controls["update_every"] == "inf"
+        return 0.0 if is_static else -float(record.controls["death_rate"])
     if metric == "none":
-        return float(np.random.default_rng(record.seed).uniform())
+        own = hyper(record.controls)
+        entropy = [record.seed] + [candidate_seed(own, record.seed)] * bool(own)
+        return float(np.random.default_rng(entropy).uniform())
     assert record.ls_distance is not None
     return record.ls_distance

@@ -1,28 +1,93 @@
-"""The space of candidates as data: the choices of each control, and a candidate's own seed."""
+"""The space of candidates as data: choices, what depends on what, and a candidate's own seed.
+
+Gradual pruning (`sparsity_schedule="cubic"`) is no control of a search: on the way down a
+candidate holds more weights than were asked for, so that early scores and best epochs would
+compare networks of unequal size.
+"""
 
 import dataclasses
 import hashlib
 import itertools
 import json
 import math
-from collections.abc import Iterator, Mapping
-from typing import Any
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any, NamedTuple
 
-from lsh_jax.config import SearchConfig, SparsityConfig
+from lsh_jax.config import ConfigError, SearchConfig, SpaceConfig, SparsityConfig
+from lsh_jax.types import Hyper
 
-Space = Mapping[str, tuple[Any, ...]]  # control -> its choices, in the order of SpaceConfig
-Assignment = dict[str, Any]  # control -> the value chosen
+Assignment = dict[str, Any]  # active control -> the value chosen, in the order of the space
+
+
+class Condition(NamedTuple):
+    """Where a control matters: its parent does, and has one of some values, or none of them."""
+
+    parent: str
+    only: tuple[Any, ...] = ()
+    unless: tuple[Any, ...] = ()
+
+
+_DYNAMIC = Condition("update_every", unless=(math.inf,))  # a static topology is never updated
+_AT_A_RATE = Condition("death", unless=("sign_flip",))  # whose number of deaths is not chosen
+CONDITIONS: Mapping[str, Condition] = {
+    "death": _DYNAMIC,
+    "growth": _DYNAMIC,
+    "redistribution": _DYNAMIC,
+    "exclude_dropped": _DYNAMIC,
+    "death_rate": _AT_A_RATE,
+    "schedule": _AT_A_RATE,
+    "stop_fraction": _DYNAMIC,
+    "rate_floor": Condition("schedule", unless=("constant",)),
+    "threshold_init": Condition("death", only=("threshold",)),
+}
+
+
+class Space(NamedTuple):
+    """What may be chosen.
+
+    Attributes:
+      choices: of each control, in the order of `SpaceConfig`.
+      conditions: of the controls that do not always matter; a parent stands in `choices` too.
+    """
+
+    choices: Mapping[str, tuple[Any, ...]]
+    conditions: Mapping[str, Condition] = {}
 
 
 def make_space(config: SearchConfig) -> Space:
-    """The choices of every control of the search."""
+    """The choices of every control of the search; hyperparameters only where some are given."""
     fields = dataclasses.fields(config.space)
-    return {field.name: getattr(config.space, field.name) for field in fields}
+    choices = {field.name: getattr(config.space, field.name) for field in fields}
+    return Space({name: values for name, values in choices.items() if values}, CONDITIONS)
+
+
+def roots(space: Space) -> list[str]:
+    """The controls that always matter."""
+    return [name for name in space.choices if name not in space.conditions]
+
+
+def children(space: Space, parent: str, value: Any) -> list[str]:
+    """The controls that matter because `parent` has this value."""
+    found = []
+    for name in space.choices:
+        condition = space.conditions.get(name)
+        if condition is not None and condition.parent == parent:
+            wanted = value in condition.only if condition.only else value not in condition.unless
+            if wanted:
+                found.append(name)
+    return found
 
 
 def size(space: Space) -> int:
     """Number of distinct configurations in the space."""
-    return math.prod(len(values) for values in space.values())
+
+    def count(names: Iterable[str]) -> int:
+        return math.prod(
+            sum(count(children(space, name, value)) for value in space.choices[name])
+            for name in names
+        )
+
+    return count(roots(space))
 
 
 def pool_size(config: SearchConfig) -> int:
@@ -31,26 +96,75 @@ def pool_size(config: SearchConfig) -> int:
 
 
 def assignments(space: Space) -> Iterator[Assignment]:
-    """All configurations, the last control varying fastest."""
-    for values in itertools.product(*space.values()):
-        yield dict(zip(space, values, strict=True))
+    """All distinct configurations."""
+
+    def expand(names: list[str]) -> Iterator[Assignment]:
+        for parts in itertools.product(*([*choose(name)] for name in names)):
+            yield {name: value for part in parts for name, value in part.items()}
+
+    def choose(name: str) -> Iterator[Assignment]:
+        for value in space.choices[name]:
+            for below in expand(children(space, name, value)):
+                yield {name: value, **below}
+
+    for assignment in expand(roots(space)):
+        yield in_order(space, assignment)
+
+
+def in_order(space: Space, assignment: Assignment) -> Assignment:
+    """The same assignment, its controls in the order of the space."""
+    return {name: assignment[name] for name in space.choices if name in assignment}
 
 
 def sparsity_config(assignment: Assignment, config: SearchConfig) -> SparsityConfig:
-    """The full configuration of a candidate.
+    """The full configuration of a candidate; controls that do not matter have their defaults.
 
     The schedule's horizon is the number of updates up to `final_epochs`, during screening too.
     """
     every = assignment["update_every"]
     horizon = 1 if math.isinf(every) else max(1, round(config.final_epochs / every))
-    return SparsityConfig(sparsity=config.sparsity, horizon=horizon, **assignment)
+    own = {name: value for name, value in assignment.items() if name not in Hyper._fields}
+    return SparsityConfig(sparsity=config.sparsity, horizon=horizon, **own)
+
+
+def hyper(assignment: Mapping[str, Any]) -> dict[str, float]:
+    """The hyperparameters among the controls of a candidate."""
+    return {name: value for name, value in assignment.items() if name in Hyper._fields}
 
 
 def candidate_seed(controls: Mapping[str, Any], seed: int) -> int:
     """The seed of a candidate's masks and growth, in [0, 2^31).
 
-    A hash of its configuration and of the run's seed: the same candidate gets the same masks
-    whenever, wherever and in whatever order it is trained.
+    A hash of its sparsity configuration and of the run's seed: the same candidate gets the same
+    masks whenever, wherever and in whatever order it is trained, and whatever its learning rate.
     """
     text = json.dumps([dict(controls), seed], sort_keys=True)
     return int.from_bytes(hashlib.sha256(text.encode()).digest()[:4], "little") >> 1
+
+
+def check_space(space: SpaceConfig, *, momentum: bool, gates: bool = True) -> None:
+    """Refuses modes that a task cannot serve.
+
+    Args:
+      space: the choices.
+      momentum: whether its optimizer keeps one.
+      gates: whether there are several side by side in any of its matrices.
+
+    Raises:
+      ConfigError: when a candidate would grow or redistribute by a momentum that there is not, or
+        when growth by gates would be random growth under another name.
+    """
+    if all(map(math.isinf, space.update_every)):
+        return
+    if not gates and {"random", "random_gates"} <= set(space.growth):
+        raise ConfigError(
+            "`space.growth` must not hold both random and random_gates for a cell without gates, "
+            "where they are the same. Leave random_gates out."
+        )
+    for name in ("growth", "redistribution"):
+        if not momentum and "momentum" in getattr(space, name):
+            raise ConfigError(
+                f"`space.{name}` must be without momentum where training has none, got "
+                f"{','.join(getattr(space, name))} and train.momentum=0. Set "
+                "--train.momentum=0.9, or leave that mode out."
+            )

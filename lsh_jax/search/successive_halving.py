@@ -68,9 +68,15 @@ def plan(config: SearchConfig) -> list[Round]:
 
 def num_epochs(config: SearchConfig, rounds: list[Round]) -> int:
     """Epochs of all candidates over the rounds and of the finalists to `final_epochs`."""
+    last = rounds[-1]
+    return screening_epochs(rounds) + last.num_entering * (config.final_epochs - last.epochs)
+
+
+def screening_epochs(rounds: list[Round]) -> int:
+    """Epochs of all candidates over the rounds, until the finalists are found."""
     before = 0
     total = 0
     for entering, epochs in rounds:
         total += entering * (epochs - before)
         before = epochs
-    return total + rounds[-1].num_entering * (config.final_epochs - before)
+    return total

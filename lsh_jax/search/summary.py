@@ -3,10 +3,14 @@
 import math
 from typing import Any
 
+import numpy as np
+
 from lsh_jax.config import SearchConfig
 from lsh_jax.search.dense import DenseReference
 from lsh_jax.search.ledger import Ledger, Record, best_epoch, perplexity
-from lsh_jax.search.task import Task, TaskState
+from lsh_jax.search.task import Task, TaskState, Topology
+from lsh_jax.search.tuning import Tuning
+from lsh_jax.sparsity.counting import Costs, costs, parts_of, topology_statistics
 from lsh_jax.statistics import paired_block_bootstrap
 
 _LEVEL = 0.95  # of the interval of winner against dense
@@ -20,6 +24,7 @@ def summarise(
     best: Record,
     state: TaskState,
     rounds: list[dict[str, Any]],
+    tuning: Tuning,
 ) -> dict[str, Any]:
     """Reads the test split, once for the winner and once for the dense network, and sums up.
 
@@ -31,6 +36,7 @@ def summarise(
       best: the winner's record at its best epoch.
       state: the winner's state there.
       rounds: what happened in each.
+      tuning: of the dense network's hyperparameters.
 
     Returns:
       JSON values.
@@ -47,6 +53,8 @@ def summarise(
         "dense": {
             "epochs": dense.records[-1].epoch,
             "best_epoch": dense_best.epoch,
+            "hyper": dense_best.controls,
+            "tuning_trials": tuning.num_trials,
             "nonzeros": dense_best.nonzeros,
             "val_perplexity": dense_best.val_perplexity,
             "test_perplexity": perplexity(float(dense_sums.sum() / counts.sum())),
@@ -61,8 +69,9 @@ def summarise(
             "test_perplexity": perplexity(float(best_sums.sum() / counts.sum())),
         },
         "beats_dense": {"difference": difference, "low": low, "high": high, "level": _LEVEL},
-        "budget": budget(config, ledger, dense),
+        "budget": budget(config, ledger, dense, tuning),
         "rounds": rounds,
+        **({} if task.topology is None else {"counts": _counts(task.topology, best, state)}),
         "unigram_perplexity": unigram.get("validation"),
         "unigram_test_perplexity": unigram.get("test"),
         "metric": config.metric,
@@ -71,10 +80,43 @@ def summarise(
     }
 
 
-def budget(config: SearchConfig, ledger: Ledger, dense: DenseReference) -> dict[str, float]:
+def _counts(topology: Topology, best: Record, state: TaskState) -> dict[str, Any]:
+    """Weights, FLOPs per token and bytes of both networks, and the winner part by part."""
+    leaves, sparsity = topology.leaves, topology.state(state)
+    # The program of the epochs, so that nothing is compiled for this.
+    found = topology_statistics(sparsity.masks, sparsity.masks, sparsity.explored, leaves)
+    live, explored = np.asarray(found.live).tolist(), np.asarray(found.explored).tolist()
+    every = float(best.controls["update_every"]) * topology.steps_per_epoch  # JSON has "inf"
+    steps = 0 if math.isinf(every) else max(1, round(every))
+    own = costs(leaves, live, growth=best.controls["growth"], steps_between_updates=steps)
+    parts = [
+        part._asdict() | {"live": alive, "explored": ever}
+        for part, alive, ever in zip(parts_of(leaves), live, explored, strict=True)
+    ]
+    return {"dense": _cost(costs(leaves)), "best": _cost(own) | {"parts": parts}}
+
+
+def _cost(own: Costs) -> dict[str, Any]:
+    return {
+        "weights": own.weights,
+        "live": own.live,
+        "unmasked": own.unmasked,
+        "flops_forward": own.flops_forward,
+        "flops_training": {
+            "needed": own.flops_training_needed,
+            "executed": own.flops_training_executed,
+        },
+        "bytes": {"stored": own.bytes_stored, "csr": own.bytes_csr},
+    }
+
+
+def budget(
+    config: SearchConfig, ledger: Ledger, dense: DenseReference, tuning: Tuning
+) -> dict[str, float]:
     """Epochs spent against training every candidate to the end.
 
-    `ratio` counts the candidates' epochs only, `ratio_with_dense` those of the dense networks too.
+    `ratio` counts the candidates' epochs only, `ratio_with_dense` those of the dense networks and
+    of their tuning too.
     """
     own = [
         record
@@ -87,7 +129,8 @@ def budget(config: SearchConfig, ledger: Ledger, dense: DenseReference) -> dict[
     return {
         "epochs_spent": spent,
         "epochs_dense": epochs_dense,
+        "epochs_tuning": tuning.num_epochs,
         "epochs_full_search": full,
         "ratio": spent / full,
-        "ratio_with_dense": (spent + epochs_dense) / full,
+        "ratio_with_dense": (spent + epochs_dense + tuning.num_epochs) / full,
     }

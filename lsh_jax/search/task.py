@@ -11,8 +11,9 @@ from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
-from lsh_jax.config import ConfigError
-from lsh_jax.sparsity import Controls
+from lsh_jax.config import ConfigError, SpaceConfig
+from lsh_jax.sparsity import Controls, SparsityState
+from lsh_jax.sparsity.counting import CountedLeaves
 from lsh_jax.types import Hyper, Key
 
 Split = Literal["validation", "test"]
@@ -27,6 +28,14 @@ class TrainInfo(NamedTuple):
     churn_sum: float  # over topology updates: share of the live weights replaced
     num_updates: int  # topology updates made
     nonzeros: int  # live prunable weights after the call
+
+
+class Topology(NamedTuple):
+    """Where a task keeps its masks, and how they are counted."""
+
+    state: Callable[[TaskState], SparsityState]
+    leaves: CountedLeaves  # from `lsh_jax.sparsity.counting.counted_leaves`
+    steps_per_epoch: int  # of the optimizer
 
 
 class Task(NamedTuple):
@@ -53,6 +62,9 @@ class Task(NamedTuple):
       save: `save(state, path)`, writes the network for release.
       baseline_nll: nats per token of a predictor without memory on "validation" and "test"; a
         candidate scored above it has not begun to learn. None where there is no such thing.
+      topology: for the counts of weights, FLOPs and bytes and the course of the masks; without it
+        a run has none.
+      check_space: `check_space(space)` raises a ConfigError for modes that the task cannot serve.
     """
 
     init: Callable[[Key, Controls, Hyper], TaskState]
@@ -66,6 +78,8 @@ class Task(NamedTuple):
     with_seed: Callable[[int], "Task"]
     save: Callable[[TaskState, pathlib.Path], None]
     baseline_nll: Mapping[str, float] | None = None
+    topology: Topology | None = None
+    check_space: Callable[[SpaceConfig], None] = lambda space: None
 
 
 def segments_between_updates(update_every: float, segments_per_epoch: int) -> int:

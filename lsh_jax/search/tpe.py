@@ -3,15 +3,17 @@
 `hyperopt.fmin` is not used: resumed, it repeats its random stream, and a NaN loss or an exception
 traps the estimator in the failing region. Here the history is rebuilt from the ledger for every
 batch, each proposal has a seed of its own, and a failed trial counts as an infinite loss.
+A control that does not matter for a configuration is neither drawn nor learnt from there.
 """
 
 import math
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from lsh_jax.config import Algorithm
-from lsh_jax.search.space import Assignment, Space
+from lsh_jax.search.space import Assignment, Space, children, in_order, roots
 
 _ORDERED_FROM = 3  # a numeric control with so many choices is searched as ordered
 
@@ -43,7 +45,7 @@ def propose(
 
     Args:
       algo: "tpe" or "random".
-      space: the choices of each control.
+      space: the choices of each control, and where it matters.
       history: earlier trials; a score that is not finite counts as failed.
       trial: the number of the new trial.
       seed: the run's.
@@ -56,8 +58,11 @@ def propose(
     from hyperopt import rand, tpe
     from hyperopt.base import Domain
 
-    domain = Domain(lambda _: 0.0, _hyperopt_space(space))
-    trials = _trials(space, history)
+    nodes = _nodes(space, roots(space), {})
+    if not nodes:  # nothing is free
+        return in_order(space, _chosen(space, roots(space), {}))
+    domain = Domain(lambda _: 0.0, nodes)
+    trials = _trials(space, list(domain.params), history)
     own_seed = int(np.random.SeedSequence([seed, trial, attempt]).generate_state(1)[0])
     if algo == "random":
         (document,) = rand.suggest([trial], domain, trials, own_seed)
@@ -65,8 +70,17 @@ def propose(
         (document,) = tpe.suggest(
             [trial], domain, trials, own_seed, n_startup_jobs=startup, verbose=False
         )
-    indices = document["misc"]["vals"]
-    return {name: choices[int(indices[name][0])] for name, choices in space.items()}
+    return in_order(space, _chosen(space, roots(space), document["misc"]["vals"]))
+
+
+def _chosen(space: Space, names: list[str], indices: Mapping[str, Any]) -> Assignment:
+    """The values of `names` and of what matters because of them."""
+    assignment: Assignment = {}
+    for name in names:
+        choices = space.choices[name]
+        value = choices[int(indices[name][0]) if len(choices) > 1 else 0]
+        assignment |= {name: value, **_chosen(space, children(space, name, value), indices)}
+    return assignment
 
 
 def _is_ordered(choices: tuple[Any, ...]) -> bool:
@@ -74,24 +88,46 @@ def _is_ordered(choices: tuple[Any, ...]) -> bool:
     return numeric and len(choices) >= _ORDERED_FROM
 
 
-def _hyperopt_space(space: Space) -> dict[str, Any]:
+def _nodes(space: Space, names: list[str], built: dict[str, Any]) -> dict[str, Any]:
+    """hyperopt's expressions for `names`, what depends on them inside the branches of a choice.
+
+    A fixed control has none, so that fixing one more never changes the draws of the others. A
+    control under several branches is one and the same node, as hyperopt knows it by its label;
+    one whose choices lead to different controls cannot be ordered.
+    """
     from hyperopt import hp
 
-    def node(name: str, choices: tuple[Any, ...]) -> Any:
-        if _is_ordered(choices):  # the ends reach as far as the inner choices, and no further
-            return hp.quniform(name, -0.499, len(choices) - 0.501, 1)
-        return hp.choice(name, list(range(len(choices))))
+    nodes: dict[str, Any] = {}
+    for name in names:
+        choices = space.choices[name]
+        below = [children(space, name, value) for value in choices]
+        if all(branch == below[0] for branch in below):
+            nodes |= _nodes(space, below[0], built)
+            below = []
+        if len(choices) == 1:
+            continue
+        if name not in built:
+            if below:
+                options = [_nodes(space, branch, built) for branch in below]
+                built[name] = hp.choice(name, options)
+            elif _is_ordered(choices):  # the ends reach as far as the inner choices, no further
+                built[name] = hp.quniform(name, -0.499, len(choices) - 0.501, 1)
+            else:
+                built[name] = hp.choice(name, list(range(len(choices))))
+        nodes[name] = built[name]
+    return nodes
 
-    return {name: node(name, choices) for name, choices in space.items()}
 
-
-def _trials(space: Space, history: list[Observation]) -> Any:
+def _trials(space: Space, labels: list[str], history: list[Observation]) -> Any:
     from hyperopt import JOB_STATE_DONE, Trials
 
     trials = Trials()
     documents = []
     for trial, assignment, score in history:
-        indices = {name: [choices.index(assignment[name])] for name, choices in space.items()}
+        indices = {
+            name: [space.choices[name].index(assignment[name])] if name in assignment else []
+            for name in labels
+        }
         if score is None or not math.isfinite(score):
             result: dict[str, Any] = {"status": "fail"}  # hyperopt reads it as +inf
         else:
@@ -106,7 +142,7 @@ def _trials(space: Space, history: list[Observation]) -> Any:
                     "tid": trial,
                     "cmd": ("domain_attachment", "FMinIter_Domain"),
                     "workdir": None,
-                    "idxs": {name: [trial] for name in space},
+                    "idxs": {name: [trial] * len(own) for name, own in indices.items()},
                     "vals": indices,
                 },
                 "exp_key": None,

@@ -7,10 +7,11 @@ writes the ledger; only the checkpoint is written here.
 import math
 import pathlib
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from lsh_jax.checkpoint import restore_checkpoint, save_checkpoint
@@ -18,7 +19,10 @@ from lsh_jax.config import SparsityConfig, check
 from lsh_jax.search.ledger import Record, TrialId, perplexity
 from lsh_jax.search.run_directory import checkpoint_path
 from lsh_jax.search.task import Task, TaskState, TrainInfo
+from lsh_jax.sparsity import SparsityState
 from lsh_jax.sparsity import controls as make_controls
+from lsh_jax.sparsity.counting import topology_shares, topology_statistics
+from lsh_jax.types import Hyper, Masks
 
 OnSegment = Callable[[int], None]  # called with the number of segments done in the epoch
 LiveStates = dict[TrialId, tuple[int, TaskState]]  # the state last trained, and its epoch
@@ -32,6 +36,7 @@ class Candidate(NamedTuple):
     trial: TrialId
     config: SparsityConfig
     seed: int  # of its masks and growth
+    hyper: Mapping[str, float] = {}  # the hyperparameters that it does not share with the task
 
 
 class Measurement(NamedTuple):
@@ -45,6 +50,19 @@ class Measurement(NamedTuple):
     churn: float | None = None
     nonzeros: int | None = None
     wall_s: float = 0.0
+    topology: dict[str, Any] | None = None  # as in `Record`
+
+
+def recorded_controls(candidate: Candidate) -> dict[str, Any]:
+    """What the ledger says of a candidate: its configuration and its own hyperparameters."""
+    methods = {} if candidate.config == DENSE else candidate.config.to_json()
+    own = candidate.hyper.items()
+    return methods | {name: "inf" if value == math.inf else value for name, value in own}
+
+
+def own_hyper(task: Task, candidate: Candidate) -> Hyper:
+    """The hyperparameters of a candidate: its own, and the task's for the rest."""
+    return task.hyper._replace(**candidate.hyper)
 
 
 def make_record(
@@ -55,7 +73,7 @@ def make_record(
         trial=candidate.trial,
         epoch=epoch,
         round=search_round,
-        controls={} if candidate.config is DENSE else candidate.config.to_json(),
+        controls=recorded_controls(candidate),
         seed=candidate.seed,
         status="ok" if measured.failure is None else "failed",
         reason=measured.failure,
@@ -65,13 +83,14 @@ def make_record(
         churn=measured.churn,
         nonzeros=measured.nonzeros,
         wall_s=float(f"{measured.wall_s:.3f}"),
+        topology=measured.topology,
     )
 
 
 def load_state(task: Task, run: pathlib.Path, candidate: Candidate, epoch: int) -> TaskState:
     """The state of a candidate after `epoch` epochs: freshly drawn, or from its checkpoint."""
     controls = make_controls(candidate.config)
-    state = task.init(jax.random.key(candidate.seed), controls, task.hyper)
+    state = task.init(jax.random.key(candidate.seed), controls, own_hyper(task, candidate))
     _check_leaves(state)
     if epoch == 0:
         return state
@@ -139,10 +158,11 @@ def _attempt(function: Callable[..., Any], *arguments: Any) -> Any:
 def _train_and_measure(
     task: Task, candidate: Candidate, state: TaskState, on_segment: OnSegment
 ) -> tuple[TaskState, Measurement]:
-    controls = make_controls(candidate.config)
+    controls, hyper = make_controls(candidate.config), own_hyper(task, candidate)
+    before = _copied_masks(task, candidate, state)
     total = TrainInfo(0.0, 0.0, 0.0, 0, 0)
     for segment in range(task.segments_per_epoch):
-        state, info = _attempt(task.train, state, controls, task.hyper, 1)
+        state, info = _attempt(task.train, state, controls, hyper, 1)
         total = TrainInfo(
             nll_sum=total.nll_sum + float(info.nll_sum),
             num_tokens=total.num_tokens + float(info.num_tokens),
@@ -167,4 +187,21 @@ def _train_and_measure(
     measurement = measurement._replace(val_nll=val_nll, exponents=exponents, std_error=std_error)
     if not np.isfinite(exponents).all():
         return state, measurement._replace(failure="the Lyapunov spectrum is not finite")
-    return state, measurement
+    return state, measurement._replace(topology=_measure_topology(task, before, state))
+
+
+def _copied_masks(task: Task, candidate: Candidate, state: TaskState) -> Masks | None:
+    """The masks at the start of an epoch; copied, for a task may donate its state."""
+    if task.topology is None or candidate.config == DENSE:
+        return None
+    sparsity: SparsityState = _attempt(task.topology.state, state)
+    return jax.tree.map(jnp.copy, sparsity.masks)
+
+
+def _measure_topology(task: Task, before: Masks | None, state: TaskState) -> dict[str, Any] | None:
+    if task.topology is None or before is None:
+        return None
+    sparsity: SparsityState = _attempt(task.topology.state, state)
+    leaves = task.topology.leaves
+    statistics = topology_statistics(sparsity.masks, before, sparsity.explored, leaves)
+    return topology_shares(statistics, leaves)._asdict()

@@ -13,10 +13,19 @@ from lsh_jax.types import Hyper
 SEGMENTS = 2
 
 
-def toy_nll(death: int, rate: float, epoch: float) -> float:
-    """Falls with the epochs; which controls are better turns round after epoch 2."""
+def toy_nll(death: int, rate: float, epoch: float, learning_rate: float = 1.0) -> float:
+    """Falls with the epochs; which controls are better turns round after epoch 2.
+
+    The learning rate adds to it, 0 at 1 and 4, -0.05 at 2, the best, and 0.05 at 8.
+    """
     handicap = abs(rate - 0.6) + 0.1 * death
-    return 1.0 + (handicap if epoch <= 2 else 0.7 - handicap) + math.exp(-epoch)
+    recipe = 0.05 * (abs(math.log2(learning_rate) - 1) - 1)
+    return 1.0 + (handicap if epoch <= 2 else 0.7 - handicap) + math.exp(-epoch) + recipe
+
+
+def nll_of(state) -> float:
+    death, rate, recipe = (float(state[name]) for name in ("death", "rate", "learning_rate"))
+    return toy_nll(int(death), rate, float(state["segments"]) / SEGMENTS, recipe)
 
 
 @pytest.fixture(scope="session")
@@ -25,13 +34,16 @@ def toy_task():
 
     def make(fails=None, seed=0, trained=None):
         def init(key, controls, hyper):
-            del key, hyper
+            del key
             rate = jnp.where(jnp.isinf(controls.update_every), 0.6, controls.death_rate)
             state = {"segments": jnp.int32(0), "death": controls.death, "rate": rate}
-            return state | {"weights": jnp.ones(5)}
+            return state | {
+                "weights": jnp.ones(5),
+                "learning_rate": jnp.float32(hyper.learning_rate),
+            }
 
         def train(state, controls, hyper, num_segments):
-            del hyper
+            assert float(hyper.learning_rate) == float(state["learning_rate"])
             segments = int(state["segments"]) + num_segments
             epoch = -(-segments // SEGMENTS)
             if trained is not None and num_segments and segments % SEGMENTS == 0:
@@ -43,15 +55,13 @@ def toy_task():
                 bad = fails(controls, epoch)
             if isinstance(bad, Exception):
                 raise bad
-            nll = toy_nll(int(state["death"]), float(state["rate"]), segments / SEGMENTS)
-            nll = nll if bad is None else bad
             state = state | {"segments": jnp.int32(segments)}
+            nll = nll_of(state) if bad is None else bad
             return state, TrainInfo(nll * num_segments, num_segments, 0.1, num_segments, 3)
 
         def evaluate(state, split):
             del split
-            epoch = float(state["segments"]) / SEGMENTS
-            return toy_nll(int(state["death"]), float(state["rate"]), epoch)
+            return nll_of(state)
 
         def block_nll(state, split):
             blocks = np.arange(8) % 3 + evaluate(state, split) * 10

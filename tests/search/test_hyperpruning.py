@@ -455,6 +455,17 @@ def test_a_library_call_without_a_directory_leaves_nothing_behind(toy_task, sear
     assert found.best["weights"].shape == (5,)
 
 
+def test_a_space_that_the_task_cannot_serve_is_refused_before_anything_is_written(
+    toy_task, search_config, tmp_path
+):
+    def check(space):
+        raise ConfigError(f"no {space.growth[0]} growth here")
+
+    with pytest.raises(ConfigError, match="no random growth here"):
+        hyperprune(toy_task()._replace(check_space=check), search_config(), out=tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
 def test_updates_inside_a_segment_are_refused(toy_task, search_config, tmp_path):
     config = search_config(space=SpaceConfig(update_every=(1 / 3,)))
     with pytest.raises(ConfigError, match="`update_every` must be a multiple of 1/segments"):

@@ -3,7 +3,7 @@ import json
 import numpy as np
 import pytest
 
-from lsh_jax.config import ConfigError, ModelConfig, TrainConfig
+from lsh_jax.config import ConfigError, ModelConfig, SpaceConfig, TrainConfig
 from lsh_jax.data import Corpus
 from lsh_jax.search.language_model_task import make_language_model_task
 from lsh_jax.search.task import segments_between_updates
@@ -44,6 +44,13 @@ def test_a_vocabulary_that_the_model_cannot_hold_is_refused():
     corpus = Corpus(TOKENS, TOKENS, TOKENS, tuple(map(str, range(20))), "hash")
     with pytest.raises(ConfigError, match="`vocab_size` must be at least 20"):
         make_language_model_task(corpus, ModelConfig(vocab_size=10), TrainConfig())
+
+
+def test_a_space_with_modes_by_momentum_needs_it_in_the_recipe():
+    space = SpaceConfig(redistribution=("none", "momentum"))
+    task(momentum=0.9).check_space(space)
+    with pytest.raises(ConfigError, match=r"`space.redistribution` must be without momentum"):
+        task().check_space(space)
 
 
 @pytest.mark.parametrize("segments", range(1, 129))

@@ -66,7 +66,7 @@ def test_a_line_has_the_keys_of_the_published_schema():
     keys = {
         *("trial", "epoch", "round", "controls", "seed", "status", "reason", "score"),
         *("ls_distance", "ls_std_error", "floored", "train_nll", "val_nll", "val_perplexity"),
-        *("averaging", "churn", "nonzeros", "duplicate_of", "wall_s"),
+        *("averaging", "churn", "nonzeros", "duplicate_of", "wall_s", "topology"),
     }
     assert set(json.loads(record().to_json())) == keys
 
@@ -80,3 +80,11 @@ def test_perplexity_of_a_hopeless_network_is_none_rather_than_infinite():
     assert perplexity(1.0) == pytest.approx(math.e)
     assert perplexity(800.0) is None
     assert perplexity(math.nan) is None
+
+
+def test_lines_of_an_older_version_without_a_topology_are_read(tmp_path):
+    path = tmp_path / "trials.jsonl"
+    line = json.loads(record(0, topology={"overlap": 0.5}).to_json())
+    del line["topology"]
+    path.write_text(json.dumps(line) + "\n")
+    assert Ledger(path).records() == [record(0)]

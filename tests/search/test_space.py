@@ -1,20 +1,38 @@
+import itertools
 import math
 
-from lsh_jax.config import SearchConfig, SpaceConfig
+import pytest
+
+from lsh_jax.config import ConfigError, SearchConfig, SpaceConfig, SparsityConfig
 from lsh_jax.search.space import (
+    CONDITIONS,
+    Condition,
+    Space,
     assignments,
     candidate_seed,
+    check_space,
+    hyper,
     make_space,
     size,
     sparsity_config,
 )
 
+FIXED = {"init": ("er",), "growth": ("random",), "redistribution": ("none",)}
 
-def test_the_authors_space_has_144_configurations():
-    space = make_space(SearchConfig(space=SpaceConfig(growth=("random",))))
-    assert size(space) == 144
-    everything = [repr(assignment) for assignment in assignments(space)]
-    assert len(set(everything)) == 144
+
+def configurations(**choices):
+    """Every assignment of a small space, with its full configuration."""
+    config = SearchConfig(e0=5, space=SpaceConfig(**(FIXED | choices)))
+    space = make_space(config)
+    found = list(assignments(space))
+    assert len(found) == size(space)
+    return [(assignment, sparsity_config(assignment, config)) for assignment in found]
+
+
+def test_the_default_space_is_the_product_of_its_choices():
+    # 2 inits x 4 deaths x 2 growths x 3 redistributions x 6 rates
+    assert size(make_space(SearchConfig())) == 288
+    assert len({repr(a) for a in assignments(make_space(SearchConfig()))}) == 288
 
 
 def test_every_assignment_is_a_valid_configuration():
@@ -34,9 +52,111 @@ def test_the_horizon_counts_updates_up_to_the_final_epoch():
     assert horizons == {0.25: 40, math.inf: 1}
 
 
+def test_a_static_topology_is_one_candidate_however_many_controls_rule_the_updates():
+    found = configurations(
+        update_every=(1.0, math.inf), death=("magnitude", "set"), death_rate=(0.4, 0.6, 0.8)
+    )
+    static = [(a, made) for a, made in found if a["update_every"] == math.inf]
+    assert len(found) == 2 * 3 + 1
+    ((assignment, made),) = static
+    assert assignment == {"init": "er", "update_every": math.inf, "init_sampling": "exact"}
+    default = SparsityConfig()
+    assert (made.death, made.death_rate) == (default.death, default.death_rate)
+
+
+def test_a_small_conditional_space_is_listed_as_by_hand():
+    found = configurations(
+        death=("magnitude", "threshold", "sign_flip"),
+        threshold_init=(0.0, 1e-3),
+        death_rate=(0.5,),
+        schedule=("cosine", "constant"),
+        rate_floor=(0.0, 0.1),
+    )
+    listed = {
+        tuple(a.get(n) for n in ("death", "threshold_init", "schedule", "rate_floor"))
+        for a, _ in found
+    }
+    rates = [("cosine", 0.0), ("cosine", 0.1), ("constant", None)]
+    assert listed == {
+        ("sign_flip", None, None, None),  # as many die as change sign: no rate, no schedule
+        *(("magnitude", None, *rate) for rate in rates),
+        *(("threshold", start, *rate) for start, rate in itertools.product((0.0, 1e-3), rates)),
+    }
+    assert len(found) == len(listed) == 10
+    assert all(("death_rate" in a) == (a["death"] != "sign_flip") for a, _ in found)
+
+
+def test_different_assignments_are_different_candidates():
+    found = configurations(
+        update_every=(0.5, 1.0, math.inf),
+        death=("threshold", "sign_flip"),
+        threshold_init=(0.0, 1e-3),
+        schedule=("linear", "constant"),
+        rate_floor=(0.0, 0.1),
+        exclude_dropped=(False, True),
+        stop_fraction=(0.5, 1.0),
+    )
+    # A period: 2 x 2 x (6 rates x 2 starts x (2 floors + 1) + 1 sign flip); and one static.
+    assert len(found) == 2 * 4 * (6 * 2 * 3 + 1) + 1
+    assert len({made for _, made in found}) == len(found)
+
+
+def test_conditions_nest_and_never_refer_to_what_is_not_there():
+    space = Space(
+        {"leaf": (1, 2), "inner": ("x", "y"), "root": ("p", "q")},
+        {"leaf": Condition("inner", only=("y",)), "inner": Condition("root", unless=("p",))},
+    )
+    assert list(assignments(space)) == [
+        {"root": "p"},
+        {"inner": "x", "root": "q"},
+        {"leaf": 1, "inner": "y", "root": "q"},
+        {"leaf": 2, "inner": "y", "root": "q"},
+    ]
+    assert set(CONDITIONS) <= set(make_space(SearchConfig()).choices)
+    assert {condition.parent for condition in CONDITIONS.values()} <= set(
+        make_space(SearchConfig()).choices
+    )
+
+
+def test_hyperparameters_join_the_space_only_where_they_have_choices():
+    assert "learning_rate" not in make_space(SearchConfig()).choices
+    found = configurations(death=("set",), death_rate=(0.5,), learning_rate=(10.0, 20.0))
+    assert [hyper(a) for a, _ in found] == [{"learning_rate": 10.0}, {"learning_rate": 20.0}]
+    assert len({made for _, made in found}) == 1  # the masks are the same for both
+
+
 def test_a_candidates_seed_depends_on_its_configuration_and_the_run_alone():
     first = {"death": "set", "death_rate": 0.4}
     assert candidate_seed(first, 0) == candidate_seed(dict(reversed(first.items())), 0)
     others = [candidate_seed(first, 1), candidate_seed(first | {"death_rate": 0.5}, 0)]
     assert candidate_seed(first, 0) not in others
     assert 0 <= candidate_seed(first, 0) < 2**31
+
+
+@pytest.mark.parametrize("control", ["growth", "redistribution"])
+def test_modes_by_momentum_are_refused_where_training_has_none(control):
+    space = SpaceConfig(**{control: ("gradient", "momentum")})
+    check_space(space, momentum=True)
+    with pytest.raises(ConfigError, match=rf"`space.{control}` .*gradient,momentum.*momentum=0.9"):
+        check_space(space, momentum=False)
+    static = SpaceConfig(**{control: ("momentum",)}, update_every=(math.inf,))
+    check_space(static, momentum=False)  # nothing is ever grown
+
+
+def test_gates_are_refused_as_another_name_for_random_where_there_are_none():
+    space = SpaceConfig(growth=("random", "random_gates"))
+    check_space(space, momentum=False, gates=True)
+    with pytest.raises(ConfigError, match=r"`space.growth` must not hold both"):
+        check_space(space, momentum=False, gates=False)
+
+
+def test_the_two_kinds_of_none_are_refused_together_where_they_are_the_same():
+    both = ("none", "none_authors")
+    with pytest.raises(ConfigError, match=r"`space.redistribution` .*space.death=magnitude:"):
+        SpaceConfig(death=("threshold", "magnitude"), redistribution=both)
+    assert SpaceConfig(death=("threshold",), redistribution=both).redistribution == both
+
+
+def test_the_death_rate_cannot_judge_a_death_without_one():
+    with pytest.raises(ConfigError, match=r"`metric` death-rate needs .*sign_flip"):
+        SearchConfig(metric="death-rate", space=SpaceConfig(death=("set", "sign_flip")))
