@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 import jax
 import jax.numpy as jnp
 
+from lsh_jax.sparsity.sharding import is_explicit
 from lsh_jax.types import Array
 
 _SIGN_BIT = 0x80000000
@@ -46,7 +47,7 @@ def count_along(x: Array, axes: tuple[int, ...]) -> Array:
     XLA's CPU back-end writes the entries out as numbers before it adds them up: in bytes, added
     over up to 255 rows first, that is four times less to write and to read than in int32.
     """
-    if x.dtype == jnp.bool_ and x.size > 0 and 0 in axes:
+    if x.dtype == jnp.bool_ and x.size > 0 and 0 in axes and not is_explicit(x):
         rows = max(divisor for divisor in range(1, 256) if x.shape[0] % divisor == 0)
         x = x.reshape(x.shape[0] // rows, rows, *x.shape[1:])
         x = jnp.sum(x, axis=1, dtype=jnp.uint8)

@@ -23,6 +23,7 @@ from lsh_jax.sparsity.modes import is_mode
 from lsh_jax.sparsity.plan import initial_counts, make_plan
 from lsh_jax.sparsity.proportion import mul_div
 from lsh_jax.sparsity.selection import count, counts, top_k_mask
+from lsh_jax.sparsity.sharding import REPLICATED, placed_by_xla, specs_of
 from lsh_jax.sparsity.traced_controls import MODES, Controls, check_scope, check_update
 from lsh_jax.types import Array, Key, Masks, Params, Predicate
 
@@ -128,6 +129,40 @@ def dynamic_sparsity(
 
 @functools.partial(jax.jit, static_argnames="scope")
 def _init(key: Key, params: Params, controls: Controls, scope: Scope) -> SparsityState:
+    specs = _specs_of_state(specs_of(params), scope)
+    return placed_by_xla(functools.partial(_draw, scope), params, specs)(key, params, controls)
+
+
+@functools.partial(jax.jit, static_argnames="scope")
+def _update(
+    key: Key,
+    state: SparsityState,
+    params: Params,
+    controls: Controls,
+    gradients: Params | None,
+    momentum: Params | None,
+    scope: Scope,
+) -> tuple[Params, SparsityState, SparsityInfo]:
+    own = specs_of(params)
+    info = SparsityInfo(REPLICATED, REPLICATED, REPLICATED, own)
+    move = placed_by_xla(
+        functools.partial(_move, scope), params, (own, _specs_of_state(own, scope), info)
+    )
+    return move(key, state, params, controls, gradients, momentum)
+
+
+def _specs_of_state(own: Params, scope: Scope) -> SparsityState:
+    return SparsityState(
+        masks=own,
+        explored=own,
+        threshold=REPLICATED,
+        num_updates=REPLICATED,
+        signs=own if scope.track_signs else None,
+    )
+
+
+def _draw(scope: Scope, key: Key, params: Params, controls: Controls) -> SparsityState:
+    """The topology at the start."""
     layout = make_layout(params, scope)
     num_live = initial_counts(layout, controls)
     mask_key = jax.random.fold_in(key, 0)
@@ -154,16 +189,16 @@ def _init(key: Key, params: Params, controls: Controls, scope: Scope) -> Sparsit
     )
 
 
-@functools.partial(jax.jit, static_argnames="scope")
-def _update(
+def _move(
+    scope: Scope,
     key: Key,
     state: SparsityState,
     params: Params,
     controls: Controls,
     gradients: Params | None,
     momentum: Params | None,
-    scope: Scope,
 ) -> tuple[Params, SparsityState, SparsityInfo]:
+    """The topology after an update."""
     layout = make_layout(params, scope)
     units = [
         Leaf(*arrays)
