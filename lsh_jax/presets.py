@@ -45,9 +45,10 @@ SPACES: Mapping[SpacePreset, Mapping[str, tuple[Any, ...]]] = {
         "rate_floor": (0.005,),
         "stop_fraction": (1.0,),
     },
-    # Every mode that needs no momentum, but none_authors: it is none except after threshold death.
+    # Every mode that needs no momentum, but none_authors, which is none except after threshold
+    # death, and erk, which is er where leaves have two axes.
     "wide": {
-        "init": ("uniform", "er", "erk"),
+        "init": ("uniform", "er"),
         "death": choices(Death),
         "growth": tuple(mode for mode in choices(Growth) if mode != "momentum"),
         "redistribution": tuple(

@@ -14,7 +14,11 @@ def blocks(path):
 
 
 BLOCKS = blocks(README)
-LYAPUNOV = blocks(ROOT / "lsh_jax" / "lyapunov" / "README.md")
+PARTS = [
+    code
+    for part in ("lyapunov", "sparsity")
+    for code in blocks(ROOT / "lsh_jax" / part / "README.md")
+]
 
 
 @pytest.fixture(scope="module")
@@ -34,7 +38,7 @@ def runs(tmp_path_factory):
 
 
 @pytest.mark.parametrize(
-    "code", [*BLOCKS, *(pytest.param(code, marks=pytest.mark.slow) for code in LYAPUNOV)]
+    "code", [*BLOCKS, *(pytest.param(code, marks=pytest.mark.slow) for code in PARTS)]
 )
 def test_every_example_runs_as_printed(code, capsys, runs, monkeypatch):
     monkeypatch.chdir(runs)
