@@ -55,7 +55,7 @@ def threshold(live: Live) -> Array:
     starts at the exact quantile unless `threshold_init` says otherwise, and again should that be
     zero. It stays finite, and no leaf can lose more than it has, so every value of it is feasible.
     """
-    return jnp.maximum(jnp.where(live.is_tuned, live.num_under, live.num_lowest), live.shrink)
+    return jnp.where(live.is_tuned, live.num_under, live.num_lowest)
 
 
 def lowest(live: Live) -> Array:

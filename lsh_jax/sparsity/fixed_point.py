@@ -27,7 +27,9 @@ class Total(NamedTuple):
     exponent: Array  # the field of the leaf's largest entry, uint32 scalar
 
 
-NOTHING = Total(jnp.uint32(0), jnp.uint32(0), jnp.uint32(1))
+def nothing() -> Total:
+    """The sum of no entries; a function, since an array made on import would start the backend."""
+    return Total(jnp.uint32(0), jnp.uint32(0), jnp.uint32(1))
 
 
 def total_magnitude(x: Array, chosen: Array) -> Total:

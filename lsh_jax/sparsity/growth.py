@@ -15,7 +15,13 @@ import jax.numpy as jnp
 
 from lsh_jax.sparsity.modes import is_mode
 from lsh_jax.sparsity.proportion import apportion
-from lsh_jax.sparsity.selection import count, magnitude_keys, raised, top_k_mask, top_k_of_blocks
+from lsh_jax.sparsity.selection import (
+    count_along,
+    magnitude_keys,
+    raised,
+    top_k_mask,
+    top_k_of_blocks,
+)
 from lsh_jax.types import Array, Key
 
 
@@ -89,11 +95,9 @@ def grow(mode: Array, kept: Array, keys: Array, num_grown: Array, num_gates: int
     """
     if num_gates == 1:
         return kept | top_k_mask(keys, ~kept, num_grown)
-    blocks = (*kept.shape[:-1], num_gates, kept.shape[-1] // num_gates)
-    dead = ~kept.reshape(blocks)
-    free = jax.vmap(count, -2)(dead)
+    of_column = count_along(~kept, tuple(range(kept.ndim - 1)))
+    free = count_along(of_column.reshape(num_gates, -1), (1,))
     of_gate = apportion(num_grown, jnp.ones_like(free), free)
     by_gate = is_mode(mode, RULES, "random_gates")
     k = jnp.where(by_gate, of_gate, num_grown)
-    chosen = top_k_of_blocks(keys.reshape(blocks), dead, k, pooled=~by_gate)
-    return kept | chosen.reshape(kept.shape)
+    return kept | top_k_of_blocks(keys, ~kept, k, pooled=~by_gate)

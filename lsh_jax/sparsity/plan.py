@@ -9,7 +9,7 @@ import jax.numpy as jnp
 
 from lsh_jax.sparsity import death, schedules
 from lsh_jax.sparsity.allocation import Allocation, allocation
-from lsh_jax.sparsity.fixed_point import NOTHING, Total, inverse_norm, mean_shares, total_magnitude
+from lsh_jax.sparsity.fixed_point import Total, inverse_norm, mean_shares, nothing, total_magnitude
 from lsh_jax.sparsity.layout import Layout
 from lsh_jax.sparsity.leaf import Leaf
 from lsh_jax.sparsity.modes import is_mode
@@ -62,7 +62,8 @@ def make_plan(
     rate = schedules.scheduled_rate(
         controls.schedule, controls.death_rate, controls.rate_floor, progress
     )
-    shrink = _shrink(layout, controls, num_live, progress)
+    active = ~(controls.freezes & (num_updates > controls.horizon))
+    shrink = jnp.where(active, _shrink(layout, controls, num_live, progress), 0)
     target = death.target(total, count(shrink), rate)
     num_lowest, exact_cut = _lowest(layout, units, controls.death, measures, target)
 
@@ -76,11 +77,8 @@ def make_plan(
         num_lowest=num_lowest,
         is_tuned=is_tuned,
     )
-    rules = dict.fromkeys(death.RULES.values())
-    losses = {rule: rule(live) for rule in rules}
-    num_removed = jax.lax.select_n(controls.death, *[losses[rule] for rule in death.RULES.values()])
-    active = ~(controls.freezes & (num_updates > controls.horizon))
-    num_removed = jnp.where(active, num_removed, 0)
+    losses = [rule(live) for rule in death.RULES.values()]
+    num_removed = jnp.where(active, jax.lax.select_n(controls.death, *losses), 0)
     by_threshold = is_mode(controls.death, death.RULES, "threshold")
     leaves = Leaves(
         sizes=jnp.array([math.prod(shape) for shape in layout.shapes], jnp.int32),
@@ -113,7 +111,7 @@ def _measure(leaf: Leaf, threshold: Array) -> _Measures:
     under = leaf.live & (magnitude_keys(leaf.weights) <= magnitude_keys(threshold))
 
     def total(x: Array | None) -> Total:
-        return NOTHING if x is None else total_magnitude(x, leaf.live)
+        return nothing() if x is None else total_magnitude(x, leaf.live)
 
     return _Measures(
         num_live=count(leaf.live),

@@ -6,6 +6,8 @@ are integers, so the result is the mask of a stable argsort in descending order,
 any backend, under `jit`, `vmap` and sharding.
 """
 
+import functools
+import math
 from collections.abc import Callable, Sequence
 
 import jax
@@ -42,16 +44,25 @@ def count(x: Array) -> Array:
 
 
 def count_along(x: Array, axes: tuple[int, ...]) -> Array:
-    """Returns the number of true entries, or the sum of counts, along some axes, as int32.
+    """Returns the number of true entries, or the sum of counts, along some axes, as int32."""
+    if x.dtype != jnp.bool_ or x.size == 0 or 0 not in axes or is_explicit(x):
+        return jnp.sum(x, axis=axes, dtype=jnp.int32)
+    return jax.lax.platform_dependent(
+        x,
+        cpu=functools.partial(_count_in_bytes, axes=axes),
+        default=functools.partial(jnp.sum, axis=axes, dtype=jnp.int32),
+    )
 
-    XLA's CPU back-end writes the entries out as numbers before it adds them up: in bytes, added
-    over up to 255 rows first, that is four times less to write and to read than in int32.
+
+def _count_in_bytes(x: Array, axes: tuple[int, ...]) -> Array:
+    """Counts in bytes over up to 255 rows first.
+
+    XLA's CPU back-end writes the entries out as numbers before it adds them up; bytes are a
+    quarter of what int32 would be to write and to read. Other back-ends add as they go.
     """
-    if x.dtype == jnp.bool_ and x.size > 0 and 0 in axes and not is_explicit(x):
-        rows = max(divisor for divisor in range(1, 256) if x.shape[0] % divisor == 0)
-        x = x.reshape(x.shape[0] // rows, rows, *x.shape[1:])
-        x = jnp.sum(x, axis=1, dtype=jnp.uint8)
-    return jnp.sum(x, axis=axes, dtype=jnp.int32)
+    rows = max(divisor for divisor in range(1, 256) if x.shape[0] % divisor == 0)
+    x = x.reshape(x.shape[0] // rows, rows, *x.shape[1:])
+    return jnp.sum(jnp.sum(x, axis=1, dtype=jnp.uint8), axis=axes, dtype=jnp.int32)
 
 
 def counts(masks: Sequence[Array]) -> Array:
@@ -92,9 +103,7 @@ def top_k_mask(keys: Array, candidates: Array, k: Array) -> Array:
     Returns:
       A bool mask with exactly k true entries, all of them candidates.
     """
-    one_block = (*keys.shape[:-1], 1, *keys.shape[-1:])
-    mask = top_k_of_blocks(keys.reshape(one_block), candidates.reshape(one_block), k[None])
-    return mask.reshape(keys.shape)
+    return top_k_of_blocks(keys, candidates, k[None])
 
 
 def top_k_of_blocks(
@@ -103,7 +112,7 @@ def top_k_of_blocks(
     """Marks the largest candidates of each block, or of all blocks together.
 
     Args:
-      keys: uint32 [..., G, n]; blocks are cut along the last axis but one.
+      keys: uint32 [..., G n], G blocks side by side along the last axis.
       candidates: bool, the same shape.
       k: int32 [G], how many of each block; if pooled, how many of all, G times the same number.
       pooled: bool scalar, traced or not.
@@ -111,28 +120,41 @@ def top_k_of_blocks(
     Returns:
       A bool mask of the same shape, ties going to the lowest flat index.
     """
-    all_but_blocks = tuple(axis for axis in range(keys.ndim) if axis != keys.ndim - 2)
+    num_blocks = k.size
 
     def tally(mask: Array) -> Array:
-        of_block = count_along(mask, all_but_blocks)
+        if num_blocks == 1:
+            return count(mask)[None]
+        of_column = count_along(mask, tuple(range(mask.ndim - 1)))
+        of_block = count_along(of_column.reshape(num_blocks, -1), (1,))
         return jnp.where(pooled, count(of_block), of_block)
 
     def wide(cut: Array) -> Array:
-        return jnp.expand_dims(cut, all_but_blocks)
+        if num_blocks == 1:
+            return cut[0]
+        of_column = jnp.repeat(cut, keys.shape[-1] // num_blocks)
+        return jnp.expand_dims(of_column, tuple(range(keys.ndim - 1)))
 
     cut = largest_cut(lambda trial: tally(candidates & (keys >= wide(trial))), k)
     above = candidates & (keys > wide(cut))
     ties = candidates & (keys == wide(cut))
     quota = k - tally(above)
     contested = tally(ties) > quota
-    # Counted from the end, so that the lowest index is the largest, and with one bit pattern to
-    # spare above all indices, which is the cut that lets no tie in.
-    size = keys.size
-    from_end = jnp.uint32(size - 1) - jax.lax.iota(jnp.uint32, size).reshape(keys.shape)
+    # One bit pattern to spare above all indices, which is the cut that lets no tie in.
+    from_end = _index_from_end(keys.shape)
     last = largest_cut(
         lambda trial: tally(ties & (from_end >= wide(trial))),
         jnp.where(contested, quota, 0),
-        size.bit_length(),
+        keys.size.bit_length(),
     )
     last = jnp.where(contested, last, jnp.uint32(0))
     return above | (ties & (from_end >= wide(last)))
+
+
+def _index_from_end(shape: tuple[int, ...]) -> Array:
+    """Flat indices counted from the end, uint32, so that the lowest index is the largest."""
+    index = jnp.zeros(shape, jnp.uint32)
+    for axis in range(len(shape)):
+        stride = math.prod(shape[axis + 1 :])
+        index += jnp.uint32(stride) * jax.lax.broadcasted_iota(jnp.uint32, shape, axis)
+    return jnp.uint32(max(math.prod(shape) - 1, 0)) - index

@@ -1,6 +1,6 @@
-"""Compiles Lyapunov spectra for a TPU v5e or an H100 on a machine that has neither.
+"""Compiles spectra and topology updates for a TPU v5e or an H100 on a machine with neither.
 
-    python tests/aot/compile.py h100 lstm-paper-leading lstm-paper-all
+    python tests/aot/compile.py h100 lstm-paper-leading lstm-paper-update
 
 Prints one JSON line a case: sizes, memory in bytes by the compiler's own analysis, custom calls,
 seconds. `test_compile.py` says what to install and what is asserted. It shows that every
@@ -46,6 +46,8 @@ CASES = {
         for qr in ("householder", "solve", "cholesky", "lu")
     },
 }
+
+UPDATE = "lstm-paper-update"  # a topology update of the paper's LSTM, with gradients
 
 # XLA's description of a GPU (`GpuTargetConfigProto`) for an H100 SXM5 80 GB: the limits of compute
 # capability 9.0 in the CUDA programming guide, the sizes in NVIDIA's data sheet and white paper.
@@ -119,8 +121,8 @@ def absent_device(target: str) -> Any:
     return topology.devices[0]
 
 
-def measure(target: str, case: Case, device: Any) -> dict[str, Any]:
-    """Compiles one case for the device."""
+def spectrum_of(case: Case) -> tuple[Any, Any]:
+    """A program for a spectrum, and the shapes of its arguments."""
     import jax
     import jax.numpy as jnp
 
@@ -147,32 +149,60 @@ def measure(target: str, case: Case, device: Any) -> dict[str, Any]:
         )
         return result.exponents, result.std_error
 
-    place = jax.sharding.SingleDeviceSharding(device)
     key = jax.eval_shape(lambda: jax.random.key(0))
-    abstract = (
-        jax.eval_shape(model.init, key),
-        jax.ShapeDtypeStruct((LENGTH, BATCH), jnp.int32),
-        key,
+    tokens = jax.ShapeDtypeStruct((LENGTH, BATCH), jnp.int32)
+    return spectrum, (jax.eval_shape(model.init, key), tokens, key)
+
+
+def topology_update() -> tuple[Any, Any]:
+    """A program for an update of the topology, and the shapes of its arguments."""
+    import jax
+
+    from lsh_jax import (
+        ModelConfig,
+        SparsityConfig,
+        dynamic_sparsity,
+        make_language_model,
+        sparsity,
     )
+    from lsh_jax.language_models import leaf_gates
+
+    config = ModelConfig("lstm", VOCABULARY, embed_size=1500, hidden_size=1500, num_layers=2)
+    updater = dynamic_sparsity(gates=leaf_gates(config), track_signs=True)
+
+    def start(key: Any) -> Any:
+        controls = sparsity.controls(SparsityConfig())
+        params = make_language_model(config).init(key)
+        return key, updater.init(key, params, controls), params, controls, params
+
+    def update(key: Any, state: Any, params: Any, controls: Any, gradients: Any) -> Any:
+        return updater.update(key, state, params, controls, gradients=gradients)
+
+    return update, jax.eval_shape(start, jax.random.key(0))
+
+
+def measure(target: str, program: Any, abstract: Any, device: Any) -> dict[str, Any]:
+    """Compiles a program for the device."""
+    import jax
+
+    place = jax.sharding.SingleDeviceSharding(device)
     arguments = jax.tree.map(
         lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=place), abstract
     )
     platform = "tpu" if target == "v5e" else "cuda"
-    lowered = jax.jit(spectrum).trace(*arguments).lower(lowering_platforms=(platform,))
+    lowered = jax.jit(program).trace(*arguments).lower(lowering_platforms=(platform,))
     start = time.perf_counter()
     compiled = lowered.compile()
     seconds = time.perf_counter() - start
-    memory, program = compiled.memory_analysis(), compiled.as_text()
+    memory, text = compiled.memory_analysis(), compiled.as_text()
     return {
-        **case._asdict(),
-        "batch": BATCH,
         "argument": memory.argument_size_in_bytes,
         "output": memory.output_size_in_bytes,
         "temp": memory.temp_size_in_bytes,
         "peak": memory.peak_memory_in_bytes,
         "lowered_calls": _found(r"custom_call @(\w+)", lowered.as_text()),
-        "compiled_calls": _found(r'custom_call_target="([^"]+)"', program),
-        "host": _found(r"\b(infeed|outfeed|is_host_transfer=true|\w*callback\w*)\b", program),
+        "compiled_calls": _found(r'custom_call_target="([^"]+)"', text),
+        "host": _found(r"\b(infeed|outfeed|is_host_transfer=true|\w*callback\w*)\b", text),
         "compile_seconds": round(seconds, 1),
     }
 
@@ -184,12 +214,15 @@ def _found(pattern: str, text: str) -> list[str]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("target", choices=("v5e", "h100"))
-    parser.add_argument("cases", nargs="+", choices=CASES, metavar="case", help=", ".join(CASES))
+    names = (*CASES, UPDATE)
+    parser.add_argument("cases", nargs="+", choices=names, metavar="case", help=", ".join(names))
     options = parser.parse_args()
     set_environment(options.target)
     device = absent_device(options.target)
     for name in options.cases:
-        report = measure(options.target, CASES[name], device)
+        sizes = {**CASES[name]._asdict(), "batch": BATCH} if name in CASES else {}
+        program, abstract = spectrum_of(CASES[name]) if name in CASES else topology_update()
+        report = {**sizes, **measure(options.target, program, abstract, device)}
         print(json.dumps({"target": options.target, "case": name, **report}), flush=True)
 
 

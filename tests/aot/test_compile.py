@@ -1,4 +1,4 @@
-"""Lyapunov spectra compiled for a TPU v5e and an H100, on a machine that has neither.
+"""Spectra and topology updates compiled for a TPU v5e and an H100, on a machine that has neither.
 
 The wheels hold the compilers. They are large (1.4 GB) and no dependency of the library:
 
@@ -107,4 +107,10 @@ def test_the_paper_s_models_fit_and_keep_no_matrix_of_past_steps(target, case):
     assert working <= 4 * (FRAMES[target] * frames + 2 * jacobians + weights)
     assert report["argument"] + report["output"] + working <= DEVICE_BYTES[target]
     assert set(report["compiled_calls"]) >= QR_CALLS[target]
+    assert report["host"] == []
+
+
+def test_a_topology_update_of_66_million_weights_takes_less_than_a_gigabyte(target):
+    (report,) = reports(target, "lstm-paper-update").values()
+    assert report["temp"] < 1e9
     assert report["host"] == []
