@@ -47,7 +47,7 @@ class SpaceConfig(Config):
     update_every: tuple[float, ...] = (1.0,)
     """Epochs between topology updates: 1, a fraction of 1, or inf for a static topology."""
     init_sampling: tuple[Sampling, ...] = ("exact",)
-    """Whether a matrix starts with an exact number of live weights or each is drawn by itself."""
+    """exact: so many of a matrix, at random; bernoulli: each by itself; magnitude: the largest."""
     threshold_init: tuple[float, ...] = (0.0,)
     """Where the threshold of threshold death starts; 0 for the quantile that it aims at."""
     exclude_dropped: tuple[bool, ...] = (False,)

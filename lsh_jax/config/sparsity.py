@@ -7,7 +7,7 @@ from typing import Literal
 from lsh_jax.config.checks import Config, check, check_choice, check_flag, check_numbers, choices
 
 SparseInit = Literal["uniform", "er", "erk", "given"]
-Sampling = Literal["exact", "bernoulli"]
+Sampling = Literal["exact", "bernoulli", "magnitude"]
 Death = Literal[
     "magnitude",
     "set",
@@ -35,7 +35,7 @@ class SparsityConfig(Config):
     init: SparseInit = "uniform"
     """How the live weights are shared out among the leaves; `given`: by the user's densities."""
     init_sampling: Sampling = "exact"
-    """Whether a leaf starts with an exact number of live weights or each is drawn by itself."""
+    """exact: so many of each leaf, at random; bernoulli: each by itself; magnitude: the largest."""
     death: Death = "magnitude"
     growth: Growth = "random"
     redistribution: Redistribution = "none"
@@ -52,9 +52,10 @@ class SparsityConfig(Config):
     stop_fraction: float = 1.0
     """Part of the horizon over which the schedules run, in (0, 1]; then the topology is frozen."""
     horizon: int = 100
-    """Topology updates that `stop_fraction` is a part of, >= 1."""
+    """Topology updates planned, >= 1: the schedules run over `stop_fraction` of them."""
     update_every: float = 1.0
-    """Epochs between topology updates: 1, a fraction of 1, or inf for a static topology."""
+    """Epochs between topology updates: 1, a fraction of 1, or inf for a static topology; read by
+    the training loop, not by `update`."""
     sparsity_schedule: SparsitySchedule = "constant"
     """constant, or cubic: from dense at the start to `sparsity` where the schedules end."""
 

@@ -1,5 +1,6 @@
 """Dynamic sparse training: exact, jit- and vmap-able topology updates of any parameter tree."""
 
+from lsh_jax.sparsity import counting
 from lsh_jax.sparsity.masks import apply_masks, count_live
 from lsh_jax.sparsity.presets import preset
 from lsh_jax.sparsity.traced_controls import Controls, controls
@@ -18,6 +19,7 @@ __all__ = (
     "apply_masks",
     "controls",
     "count_live",
+    "counting",
     "dynamic_sparsity",
     "preset",
 )

@@ -15,7 +15,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from lsh_jax.config import ConfigError
+from lsh_jax.config import ConfigError, Growth, check, check_choice, choices
 from lsh_jax.sparsity.masks import leaf_paths, prunable_indices
 from lsh_jax.sparsity.selection import count_along, counts
 from lsh_jax.types import Array, Masks, Params, Predicate
@@ -235,8 +235,15 @@ def costs(
       live: live weights of each part, as `part_counts` has them; all if not given.
       growth: the rule.
       steps_between_updates: training steps from one topology update to the next; 0 for none.
+
+    Raises:
+      ConfigError: for an unknown rule, or if `live` does not have a number for each part.
     """
+    check_choice("growth", growth, choices(Growth))
     parts = parts_of(leaves)
+    if live is not None:
+        names = ", ".join(part.name for part in parts)
+        check(len(live) == len(parts), "live", f"have a number for each of {names}", live)
     sizes = [part.weights for part in parts]
     own = iter(sizes if live is None else map(int, live))
     by_leaf = [

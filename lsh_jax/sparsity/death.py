@@ -146,7 +146,8 @@ def _ranking(mode: Array, leaf: Leaf) -> Array:
     """Keys of a leaf's weights, those with the smallest die first; uint32."""
     keys = magnitude_keys(leaf.weights)
     if leaf.gradient is not None:
-        saliency = magnitude_keys(leaf.weights * leaf.gradient)
+        change = leaf.weights.astype(jnp.float32) * leaf.gradient.astype(jnp.float32)
+        saliency = magnitude_keys(change)
         keys = jnp.where(is_mode(mode, RULES, "taylor"), saliency, keys)
     if leaf.sign is not None:
         spared = ~flipped(leaf) & is_mode(mode, RULES, "sign_flip")

@@ -3,8 +3,8 @@
 The weights that just died are candidates as well and keep their value if they return, as in the
 authors' code and RigL's; so of a share rho removed at density d only
 rho (1 - rho d / (1 - d + rho d)) is replaced under random growth. With `exclude_dropped`, as in
-DSR and DeepR, they return only where a leaf has no other dead weight left. All others start at
-zero.
+DSR and DeepR, they return only where a leaf (a gate, if gates get shares of their own) has no
+other dead weight left. All others start at zero.
 """
 
 from collections.abc import Callable

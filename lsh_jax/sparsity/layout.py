@@ -192,7 +192,7 @@ def _checked_density(density: float, path: tuple[str, ...]) -> float:
         raise ConfigError(
             f"`densities` must give numbers in [0, 1], got {density} at {'/'.join(path)}."
         )
-    return density
+    return float(density)
 
 
 def _cut(leaf: Array, unit: Unit) -> Array:

@@ -32,7 +32,10 @@ def prunable_indices(params: Params, prunable: Predicate | None) -> tuple[int, .
     paths = leaf_paths(params)
     indices = [i for i, leaf in enumerate(leaves) if choose(paths[i], leaf)]
     if not indices:
-        raise ConfigError(f"`prunable` must choose at least one leaf, got 0 of {len(leaves)}.")
+        raise ConfigError(
+            f"`prunable` must choose at least one leaf, got 0 of {len(leaves)}; by default "
+            "it chooses those of two axes or more."
+        )
     total = sum(leaves[i].size for i in indices)
     if total > MAX_WEIGHTS:
         raise ConfigError(f"`params` must have at most 2^31 - 2 prunable weights, got {total}.")
@@ -67,8 +70,14 @@ def apply_masks(params: Params, masks: Masks) -> Params:
     Args:
       params: any pytree of arrays.
       masks: bool tree of the same structure and shapes.
+
+    Raises:
+      ConfigError: if they are not of the same structure and shapes.
     """
-    return jax.tree.map(lambda param, mask: jnp.where(mask, param, 0), params, masks)
+    leaves_like(params, masks, "masks")
+    return jax.tree.map(
+        lambda param, mask: jnp.where(mask, param, jnp.zeros_like(param)), params, masks
+    )
 
 
 def count_live(masks: Masks, prunable: Predicate | None = None) -> Array:

@@ -84,6 +84,7 @@ def make_plan(
         sizes=jnp.array([math.prod(shape) for shape in layout.shapes], jnp.int32),
         num_live=num_live,
         num_removed=num_removed,
+        owed=jnp.maximum(num_removed - shrink, 0),
         mean_magnitude=mean_shares(measures.magnitude, num_live),
         mean_gradient=mean_shares(measures.gradient, num_live),
         mean_momentum=mean_shares(measures.momentum, num_live),

@@ -16,10 +16,11 @@ What belongs to the optimizer is not in them: the L1 penalty and the noise of De
 of SNFS, the averaging of Selfish-RNN (`lsh_jax.optimizers.snt_asgd`).
 """
 
+import dataclasses
 import math
 from typing import Any
 
-from lsh_jax.config import SparsityConfig, check_choice
+from lsh_jax.config import ConfigError, SparsityConfig, check_choice
 
 _RIGL_RATE = 0.3  # which the authors of RigL give to all methods that they compare
 
@@ -47,23 +48,27 @@ PRESETS: dict[str, dict[str, Any]] = {
     "selfish": {"death_rate": 0.8},  # of its stacked LSTM; 0.5 for its RHN
     "static": {"death_rate": 0.0, "update_every": math.inf},
     "gradual": {"sparsity_schedule": "cubic", "death_rate": 0.0},
-    "one_shot": {"sparsity_schedule": "cubic", "death_rate": 0.0, "horizon": 1},
+    "one_shot": {"init_sampling": "magnitude", "death_rate": 0.0, "update_every": math.inf},
 }
 
 
 def preset(name: str, **changes: Any) -> SparsityConfig:
     """The configuration of a published method.
 
-    `horizon` is the number of updates that are planned: give yours. `gradual` starts dense;
-    `one_shot` too, and prunes all at its first update, which may follow `init` at once where the
-    parameters are those of a trained network.
+    `horizon` is the number of updates that are planned: give yours. `gradual` starts dense and
+    must know it. `one_shot` prunes at `init`, which must see the parameters of a trained network.
 
     Args:
       name: of the method, see `PRESETS`.
       changes: fields of `SparsityConfig` that differ from the preset, e.g. `sparsity=0.9`.
 
     Raises:
-      ConfigError: for an unknown name, or a value out of range.
+      ConfigError: for an unknown name, a value out of range, or `gradual` without `horizon`.
     """
     check_choice("name", name, tuple(PRESETS))
+    fields = tuple(field.name for field in dataclasses.fields(SparsityConfig))
+    for change in changes:
+        check_choice(f"{name} setting", change, fields)
+    if name == "gradual" and "horizon" not in changes:
+        raise ConfigError("`horizon` must be given for gradual, got none: the updates planned.")
     return SparsityConfig(**{**PRESETS[name], **changes})

@@ -23,6 +23,7 @@ class Leaves(NamedTuple):
     sizes: Array
     num_live: Array  # before death
     num_removed: Array  # by death
+    owed: Array  # those of them that come back under `none`: not the ones that are gone for good
     mean_magnitude: Array  # of live weights, fixed point on one scale, as the next two
     mean_gradient: Array  # of live weights, in size; zeros without gradients
     mean_momentum: Array
@@ -31,7 +32,7 @@ class Leaves(NamedTuple):
 
 def none(leaves: Leaves) -> Array:
     """Each leaf gets back what it lost."""
-    return leaves.num_removed
+    return leaves.owed
 
 
 def none_authors(leaves: Leaves) -> Array:
@@ -39,7 +40,7 @@ def none_authors(leaves: Leaves) -> Array:
 
     What the authors' code does, whatever the sizes of the leaves; it lets small leaves fill up.
     """
-    return jnp.where(leaves.by_threshold, 1, leaves.num_removed)
+    return jnp.where(leaves.by_threshold, 1, leaves.owed)
 
 
 def magnitude(leaves: Leaves) -> Array:

@@ -91,7 +91,7 @@ def billionths(rate: Array) -> Array:
 def cubic_count(total: Array, dense: Array | int, progress: Array) -> Array:
     """Live weights on the way from dense to `total` (Zhu & Gupta 2017, section 3).
 
-    total + (dense - total) (1 - x)^3, every factor rounded down.
+    total + (dense - total) (1 - x)^3, the cube and the product rounded down.
 
     Args:
       total: int32 scalar, at the end.
@@ -100,4 +100,5 @@ def cubic_count(total: Array, dense: Array | int, progress: Array) -> Array:
     """
     left = PARTS - progress
     excess = jnp.asarray(dense, jnp.int32) - total
-    return total + jax.lax.fori_loop(0, 3, lambda _, part: part_of(part, left), excess)
+    cube = jax.lax.fori_loop(0, 3, lambda _, part: part_of(part, left), jnp.int32(PARTS))
+    return total + part_of(excess, cube)

@@ -7,7 +7,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from lsh_jax.config import ConfigError, Sampling, SparsityConfig, SparsitySchedule, choices
+from lsh_jax.config import (
+    ConfigError,
+    Sampling,
+    SparsityConfig,
+    SparsitySchedule,
+    check,
+    choices,
+)
 from lsh_jax.sparsity import allocation, death, growth, redistribution, schedules
 from lsh_jax.sparsity.layout import Scope
 from lsh_jax.types import Array, Params
@@ -80,14 +87,19 @@ NEEDS = {
 
 def check_update(controls: Controls, scope: Scope, **given: Params | None) -> None:
     """Raises a `ConfigError` where concrete controls ask an update for what it does not get."""
+    _check_type(controls)
     for (control, mode), argument in NEEDS.items():
         if given[argument] is None and _may_be(controls, control, mode):
-            raise ConfigError(f"`{argument}` must be given for {control} by {mode}, got None.")
+            raise ConfigError(
+                f"`{argument}` must be given for {control} by {mode}, got None: call "
+                f"update(..., {argument}=...)."
+            )
     check_scope(controls, scope)
 
 
 def check_scope(controls: Controls, scope: Scope) -> None:
     """Raises a `ConfigError` where concrete controls do not go with `dynamic_sparsity`'s."""
+    _check_type(controls)
     if not scope.track_signs and _may_be(controls, "death", "sign_flip"):
         raise ConfigError(
             "`death` sign_flip needs the signs of the weights, got track_signs=False: build the "
@@ -105,14 +117,27 @@ def check_scope(controls: Controls, scope: Scope) -> None:
         )
     if scope.pattern is not None:
         _check_pattern(controls, scope)
+    if jnp.ndim(controls.death) > 0:
+        raise ConfigError(
+            f"`controls` must be of one configuration, got {jnp.shape(controls.death)} of them: "
+            "stacked ones need jax.vmap."
+        )
+
+
+def _check_type(controls: Controls) -> None:
+    name = type(controls).__name__
+    check(isinstance(controls, Controls), "controls", "come from `sparsity.controls(config)`", name)
 
 
 def _check_pattern(controls: Controls, scope: Scope) -> None:
     """N:M fixes all counts, so the controls may not ask for others."""
     assert scope.pattern is not None
+    if _may_be(controls, "init_sampling", "bernoulli"):
+        raise ConfigError(
+            f"`init_sampling` must be exact or magnitude with granularity={scope.granularity}."
+        )
     for control, only in (
         ("init", "uniform"),
-        ("init_sampling", "exact"),
         ("redistribution", "none"),
         ("sparsity_schedule", "constant"),
     ):
@@ -120,7 +145,7 @@ def _check_pattern(controls: Controls, scope: Scope) -> None:
         if any(_may_be(controls, control, mode) for mode in others):
             raise ConfigError(
                 f"`{control}` must be {only} with granularity={scope.granularity}, which fixes "
-                "the number of live weights of every block."
+                f"the number of live weights of every block: set {control}={only!r}."
             )
     if isinstance(controls.density, jax.core.Tracer):
         return

@@ -14,15 +14,16 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
+from lsh_jax.config import ConfigError, check
 from lsh_jax.sparsity import death, growth
 from lsh_jax.sparsity.blocks import Pattern, fill_blocks, parse_pattern
 from lsh_jax.sparsity.layout import Gates, Scope, Unit, make_layout
 from lsh_jax.sparsity.leaf import Leaf
-from lsh_jax.sparsity.masks import apply_masks
+from lsh_jax.sparsity.masks import apply_masks, leaves_like
 from lsh_jax.sparsity.modes import is_mode
 from lsh_jax.sparsity.plan import initial_counts, make_plan
 from lsh_jax.sparsity.proportion import mul_div
-from lsh_jax.sparsity.selection import count, counts, top_k_mask
+from lsh_jax.sparsity.selection import count, counts, magnitude_keys, top_k_mask
 from lsh_jax.sparsity.sharding import REPLICATED, placed_by_xla, specs_of
 from lsh_jax.sparsity.traced_controls import MODES, Controls, check_scope, check_update
 from lsh_jax.types import Array, Key, Masks, Params, Predicate
@@ -51,7 +52,8 @@ class SparsityUpdater(NamedTuple):
     """A pair of pure functions that start and change the topology of a network.
 
     `init(key, params, controls) -> SparsityState` draws masks with exact counts. It does not
-    change the parameters: `apply_masks(params, state.masks)` does.
+    change the parameters: `apply_masks(params, state.masks)` does. The leaves that the functions
+    of `dynamic_sparsity` see may be traced: shapes and types can be read, values cannot.
 
     `update(key, state, params, controls, *, gradients=None, momentum=None)` returns
     `(params, state, info)`: the parameters with exact zeros where they are dead, the next
@@ -67,8 +69,9 @@ class SparsityUpdater(NamedTuple):
     that have no measure follow the free places.
 
     Both are compiled, once for each structure and shapes of the parameters, and run under the
-    caller's `jit` and `vmap`. Same key and inputs, same bits, vmapped, sharded or not (with JAX's
-    default generator of random numbers; those of `rbg` differ under `vmap`).
+    caller's `jit` and `vmap`. One key serves all updates: their numbers go into the draws. Same key
+    and inputs, same bits, vmapped, sharded or not (with JAX's default generator of random numbers;
+    those of `rbg` differ under `vmap`).
     """
 
     init: Callable[[Key, Params, Controls], SparsityState]
@@ -103,10 +106,16 @@ def dynamic_sparsity(
       these arguments: build the updater once.
 
     Raises:
-      ConfigError: if `granularity` is none of those.
+      ConfigError: if `granularity` is none of those, or `gate` without gates.
     """
+    for name, function in (("prunable", prunable), ("gates", gates), ("densities", densities)):
+        check(
+            function is None or callable(function), name, "be a function of path and leaf", function
+        )
     scope = Scope(prunable, gates, granularity, densities, track_signs)
     parse_pattern(granularity)  # refuses what it cannot read
+    if granularity == "gate" and gates is None:
+        raise ConfigError("`gates` must be given with granularity='gate', got None.")
 
     def init(key: Key, params: Params, controls: Controls) -> SparsityState:
         check_scope(controls, scope)
@@ -121,6 +130,7 @@ def dynamic_sparsity(
         gradients: Params | None = None,
         momentum: Params | None = None,
     ) -> tuple[Params, SparsityState, SparsityInfo]:
+        check(isinstance(state, SparsityState), "state", "be a SparsityState", type(state).__name__)
         check_update(controls, scope, gradients=gradients, momentum=momentum)
         return _update(key, state, params, controls, gradients, momentum, scope)
 
@@ -166,20 +176,25 @@ def _draw(scope: Scope, key: Key, params: Params, controls: Controls) -> Sparsit
     layout = make_layout(params, scope)
     num_live = initial_counts(layout, controls)
     mask_key = jax.random.fold_in(key, 0)
+    weights = layout.stack(params, params, "params")
 
-    def draw(unit: Unit, index: Array, num_live: Array) -> Array:
+    def is_sampled(how: str) -> Array:
+        return is_mode(controls.init_sampling, MODES["init_sampling"], how)
+
+    def draw(unit: Unit, index: Array, weights: Array, num_live: Array) -> Array:
         scores = jax.random.bits(jax.random.fold_in(mask_key, index), unit.shape, jnp.uint32)
+        scores = jnp.where(is_sampled("magnitude"), magnitude_keys(weights), scores)
         everyone = jnp.ones(unit.shape, bool)
         if scope.pattern is not None:
             return fill_blocks(scope.pattern, scores, ~everyone)
         # Each for itself: live with probability num_live / size, as a fraction of 2^32.
         limit, _ = mul_div(jnp.int32(0), jnp.int32(0), jnp.int32(everyone.size), num_live)
         drawn = (scores < limit) | (num_live == everyone.size)
-        each = is_mode(controls.init_sampling, MODES["init_sampling"], "bernoulli")
-        return jnp.where(each, drawn, top_k_mask(scores, everyone, num_live))
+        chosen = top_k_mask(scores, everyone, num_live)
+        return jnp.where(is_sampled("bernoulli"), drawn, chosen)
 
     dense = jax.tree.map(lambda leaf: jnp.ones(leaf.shape, bool), params)
-    masks = layout.merge(dense, layout.map(draw, layout.spread(num_live)))
+    masks = layout.merge(dense, layout.map(draw, weights, layout.spread(num_live)))
     return SparsityState(
         masks=masks,
         explored=masks,
@@ -200,6 +215,9 @@ def _move(
 ) -> tuple[Params, SparsityState, SparsityInfo]:
     """The topology after an update."""
     layout = make_layout(params, scope)
+    leaves_like(params, state.explored, "state.explored")
+    if scope.track_signs and state.signs is None:
+        raise ConfigError("`state.signs` must be kept with track_signs=True, got None.")
     units = [
         Leaf(*arrays)
         for arrays in zip(
@@ -274,4 +292,4 @@ def _rewire(
 
 
 def _signs(params: Params) -> Params:
-    return jax.tree.map(lambda leaf: jnp.sign(leaf).astype(jnp.int8), params)
+    return jax.tree.map(lambda leaf: jnp.sign(leaf.astype(jnp.float32)).astype(jnp.int8), params)

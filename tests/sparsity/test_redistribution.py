@@ -1,82 +1,62 @@
 import jax
 import jax.numpy as jnp
-import numpy as np
 import pytest
 
 from lsh_jax.config import Redistribution, choices
-from lsh_jax.sparsity.redistribution import RULES, mean_magnitudes, redistribute
+from lsh_jax.sparsity.redistribution import RULES, Leaves, redistribute
 
-NONE, MAGNITUDE, NONZEROS = (jnp.int32(i) for i in range(3))
-means_of, share_out = jax.jit(mean_magnitudes), jax.jit(redistribute)
+MODE = {name: jnp.int32(i) for i, name in enumerate(RULES)}
+share_out = jax.jit(redistribute)
 
-# Live 2 of 4 and 6 of 12, means of |w| over the live: 3 and 1.
-WEIGHTS = (np.array([[2.0, -4.0], [7.0, 7.0]]), np.array([[1.0, -1.0] * 3, [9.0] * 6]))
-LIVE = (np.array([[1, 1], [0, 0]], bool), np.array([[1] * 6, [0] * 6], bool))
+
+def shares(name, num_removed, shrink=(0, 0), by_threshold=False):
+    """Live 2 of 4 and 6 of 12; means of |w| 3 and 1, of |g| 1 and 3, of |m| 0 and 5."""
+    leaves = Leaves(
+        sizes=jnp.array([4, 12]),
+        num_live=jnp.array([2, 6]),
+        num_removed=jnp.array(num_removed),
+        owed=jnp.array(num_removed) - jnp.array(shrink),
+        mean_magnitude=jnp.array([3, 1]),
+        mean_gradient=jnp.array([1, 3]),
+        mean_momentum=jnp.array([0, 5]),
+        by_threshold=jnp.bool_(by_threshold),
+    )
+    return share_out(MODE[name], leaves, jnp.int32(sum(shrink))).tolist()
 
 
 @pytest.mark.parametrize(
-    ("mode", "num_removed", "expected"),
+    ("name", "num_removed", "expected"),
     [
-        (NONE, [1, 3], [1, 3]),
-        (MAGNITUDE, [1, 3], [3, 1]),  # 4 in the proportion 3 : 1, and the first has 3 free places
-        (MAGNITUDE, [0, 4], [2, 2]),  # ... now it has 2
-        (NONZEROS, [1, 3], [1, 3]),  # 2 : 6
-        (NONZEROS, [2, 2], [1, 3]),
-        (NONE, [0, 0], [0, 0]),
-        (MAGNITUDE, [2, 6], [4, 4]),  # all removed; the first leaf is full
+        ("none", [1, 3], [1, 3]),
+        ("none", [0, 0], [0, 0]),
+        ("none_authors", [1, 3], [1, 3]),
+        ("magnitude", [1, 3], [3, 1]),  # 4 in the proportion 3 : 1; the first has 3 free places
+        ("magnitude", [0, 4], [2, 2]),  # ... now it has 2
+        ("magnitude", [2, 6], [4, 4]),  # all removed; the first leaf is full
+        ("nonzeros", [1, 3], [1, 3]),  # 2 : 6
+        ("nonzeros", [2, 2], [1, 3]),
+        ("survivors", [1, 3], [1, 3]),  # 1 : 3
+        ("survivors", [2, 2], [0, 4]),  # 0 : 4
+        ("survivors", [2, 6], [2, 6]),  # of nothing: by the free places, 4 : 12
+        ("gradient", [1, 3], [1, 3]),
+        ("momentum", [1, 3], [0, 4]),
     ],
 )
-def test_shares_of_two_leaves_by_hand(mode, num_removed, expected):
-    got = share_out(mode, WEIGHTS, LIVE, jnp.array(num_removed))
-    np.testing.assert_array_equal(got, expected)
+def test_shares_of_two_leaves_by_hand(name, num_removed, expected):
+    assert shares(name, num_removed) == expected
 
 
-def test_means_are_those_of_floats_up_to_one_scale():
-    rng = np.random.default_rng(0)
-    weights = [rng.normal(0, scale, (30, 40)).astype(np.float32) for scale in (1.0, 0.05, 3.0)]
-    live = [rng.random((30, 40)) < 0.3 for _ in weights]
-    means = np.asarray(means_of(weights, live))
-    expected = np.array(
-        [abs(np.asarray(w, np.float64))[m].mean() for w, m in zip(weights, live, strict=True)]
-    )
-    # 24 bits below an exponent of 9 at most, the small leaf's mean is 0.04: six digits less two.
-    np.testing.assert_allclose(means / means.sum(), expected / expected.sum(), rtol=1e-4)
+def test_the_authors_give_every_leaf_the_same_count_after_threshold_death():
+    assert shares("none_authors", [0, 4], by_threshold=True) == [2, 2]
+    assert shares("none_authors", [1, 7], by_threshold=True) == [3, 5]  # 3 free places, not 4
+    assert shares("none", [0, 4], by_threshold=True) == [0, 4]
 
 
-def test_means_have_the_same_bits_in_any_order_and_under_vmap():
-    rng = np.random.default_rng(0)
-    x = rng.normal(size=(5, 500)).astype(np.float32)
-    shuffled = np.stack([rng.permutation(x.ravel()).reshape(x.shape) for _ in range(8)])
-    everyone = np.ones(x.shape, bool)
-    single = means_of([x], [everyone])
-    batch = jax.jit(jax.vmap(mean_magnitudes, (0, None)))([shuffled], [everyone])
-    np.testing.assert_array_equal(batch, np.broadcast_to(single, batch.shape))
-
-
-def test_means_skip_what_is_not_finite_and_bear_all_scales():
-    everyone = [np.ones((1, 3), bool)] * 2
-    broken = [np.array([[np.nan, np.inf, 3.0]]), np.array([[1.0, 1.0, 1.0]])]
-    a, b = means_of(broken, everyone)
-    assert a == b > 0  # 3 / 3 and 3 / 3
-    for scale in (1e-44, 1e-38, 1e38):
-        a, b = means_of([np.full((1, 3), jnp.float32(scale))] * 2, everyone)
-        assert a == b > 0
-    assert means_of([np.zeros((1, 3))] * 2, everyone).tolist() == [0, 0]
-    assert means_of(broken, [np.zeros((1, 3), bool)] * 2).tolist() == [0, 0]
-
-
-def test_sums_pass_32_bits_exactly():
-    # 2^10 weights of the largest 24-bit mantissa sum to 2^34 - 2^10.
-    largest = np.full((32, 32), jnp.float32(2**24 - 1))
-    assert means_of([largest], [np.ones((32, 32), bool)]).tolist() == [2**24 - 1]
-
-
-def test_many_leaves_do_not_overflow_the_shares():
-    many = 130
-    means = jax.jit(lambda w, live: mean_magnitudes([w] * many, [live] * many))(
-        np.full((1, 1), 1.99), np.ones((1, 1), bool)
-    )
-    assert sum(means.tolist()) < 2**31 and min(means.tolist()) > 0
+def test_what_shrinks_is_not_given_back():
+    # 8 removed, 2 of each leaf for good: the second is owed 4. By magnitude, 3 : 1.
+    assert shares("none", [2, 6], shrink=(2, 2)) == [0, 4]
+    assert shares("magnitude", [2, 6], shrink=(2, 2)) == [3, 1]
+    assert shares("nonzeros", [2, 6], shrink=(2, 6)) == [0, 0]
 
 
 def test_the_table_holds_the_rules_of_the_config():
