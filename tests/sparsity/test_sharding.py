@@ -56,6 +56,13 @@ SCRIPT = """
                 for c, expected in zip(configs, one, strict=True):
                     got = run(controls(c), *map(put, trees))
                     jax.tree.map(np.testing.assert_array_equal, jax.device_get(got), expected)
+            # The mesh need not be set: the parameters bring it.
+            state = updater.init(jax.random.key(0), put(params), controls(configs[0]))
+            jax.tree.map(
+                np.testing.assert_array_equal,
+                jax.device_get(state.masks),
+                jax.device_get(updater.init(jax.random.key(0), params, controls(configs[0])).masks),
+            )
             if kind == "Explicit":
                 for leaves in (got[0], got[1].masks, got[1].explored):
                     for k in shapes:

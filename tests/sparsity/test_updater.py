@@ -8,7 +8,7 @@ import worlds
 from worlds import PARAMS, at, live_per_leaf, prunable_of
 
 from lsh_jax.checkpoint import restore_checkpoint, save_checkpoint
-from lsh_jax.config import Death, Growth, SparseInit, SparsityConfig, choices
+from lsh_jax.config import Death, Growth, SparsityConfig, choices
 from lsh_jax.sparsity import apply_masks, controls, count_live, dynamic_sparsity
 
 KEY = jax.random.key(0)
@@ -50,23 +50,26 @@ def test_the_totals_stay_exact_over_a_hundred_updates():
 
 
 @pytest.mark.slow
-def test_the_totals_stay_exact_for_every_rate_start_and_sampling_too():
-    configs, _, _ = worlds.grid()
-    for init in choices(SparseInit):
-        for sampling in ("exact", "bernoulli"):
-            for rate in (0.05, 0.5, 1.0):
-                own = [
-                    dataclasses.replace(c, init=init, init_sampling=sampling, death_rate=rate)
-                    for c in configs
-                ]
-                start = worlds.many_init(
-                    jax.random.key(5), PARAMS, worlds.stack(list(map(controls, own)))
-                )
-                masks = jax.device_get(start.masks)
-                counts = worlds.totals(own, 100)
-                for c, config in enumerate(own):
-                    wanted = [worlds.wanted_total(config, i + 1, at(masks, c)) for i in range(100)]
-                    assert counts[:, c].tolist() == wanted, config
+@pytest.mark.parametrize(
+    ("init", "sampling", "rate"),
+    [
+        ("uniform", "bernoulli", 1.0),
+        ("er", "exact", 0.05),
+        ("er", "bernoulli", 0.5),
+        ("erk", "magnitude", 1.0),
+        ("given", "exact", 0.5),
+        ("given", "magnitude", 0.05),
+    ],
+)
+def test_the_totals_stay_exact_for_other_starts_samplings_and_rates_too(init, sampling, rate):
+    changes = {"init": init, "init_sampling": sampling, "death_rate": rate}
+    configs = [dataclasses.replace(config, **changes) for config in worlds.grid()[0]]
+    own = worlds.stack(list(map(controls, configs)))
+    masks = jax.device_get(worlds.many_init(jax.random.key(5), PARAMS, own).masks)
+    counts = worlds.totals(configs, 100)
+    for c, config in enumerate(configs):
+        wanted = [worlds.wanted_total(config, i + 1, at(masks, c)) for i in range(100)]
+        assert counts[:, c].tolist() == wanted, config
 
 
 def test_every_leaf_keeps_its_count_without_redistribution():
