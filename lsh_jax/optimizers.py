@@ -1,16 +1,17 @@
 """Optimizers as optax transforms whose settings may be traced, and their states under new masks.
 
-SGD as the word-language-model scripts run it, that of masked weights, and sparse NT-ASGD: the
-averaged SGD of AWD-LSTM (Merity et al., 2018) as Selfish-RNN (Liu et al., 2021) makes it sparse.
+SGD as the word-language-model scripts run it, and that of masked weights; what growth reads of the
+state of any optimizer, and what growth leaves of it.
 """
 
-from typing import Any, NamedTuple
+from collections.abc import Callable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import optax
 
-from lsh_jax.config import ConfigError
+from lsh_jax.config import ConfigError, check
 from lsh_jax.sparsity import apply_masks
 from lsh_jax.types import Array, Masks, Params, PyTree
 
@@ -36,7 +37,7 @@ def clipped_sgd(
       An optax transform, stateless without momentum; its update needs `params`.
 
     Raises:
-      ConfigError: if `momentum` is not in [0, 1).
+      ConfigError: if `momentum` is not in [0, 1), or `clip` not above 0 where it is not traced.
     """
     return _clipped(clip, weight_decay, momentum, optax.scale_by_learning_rate(learning_rate))
 
@@ -45,8 +46,9 @@ def _clipped(
     clip: Any, weight_decay: Any, momentum: float, *steps: optax.GradientTransformation
 ) -> optax.GradientTransformationExtraArgs:
     """The dense gradient clipped, decayed and summed up, and what makes a step of it."""
-    if not 0 <= momentum < 1:
-        raise ConfigError(f"`momentum` must lie in [0, 1), got {momentum}.")
+    check(0 <= momentum < 1, "momentum", "lie in [0, 1)", momentum)
+    if not isinstance(clip, jax.core.Tracer):
+        check(float(clip) > 0, "clip", "be above 0 (inf turns clipping off)", float(clip))
     if momentum:
         steps = (optax.trace(momentum), *steps)
     # Nested, as `optax.sgd` would stand here: checkpoints know the empty states by their place.
@@ -95,7 +97,7 @@ def masked_sgd(
       tree.
 
     Raises:
-      ConfigError: if `momentum` is not in [0, 1).
+      ConfigError: if `momentum` is not in [0, 1), or `clip` not above 0 where it is not traced.
     """
     # Masks come before the learning rate, so that the product with it can go into the sum with
     # the weight in one rounding: a live weight moves by the same bits as it does unmasked.
@@ -104,205 +106,200 @@ def masked_sgd(
 
 
 def momentum_of(opt_state: PyTree) -> Params | None:
-    """Finds the momentum of SGD in the state of an optimizer, chained or not.
+    """Finds in the state of an optimizer, wrapped or not, what growth by momentum ranks by.
+
+    That is the running sum of SGD with momentum, and m / (sqrt(v) + 1e-8) of Adam and its kin that
+    keep both moments, in float32 at least: without correction of the bias, which is the same for
+    all weights, as in the authors' code (`sparse_learning` of Dettmers & Zettlemoyer, 2019). Where
+    `optax.multi_transform` or `optax.masked` divides the parameters, it is gathered from all parts.
+
+    Args:
+      opt_state: the state of any optax transform.
 
     Returns:
-      The running sum of gradients, a tree like the parameters, dead weights included; None if the
-      optimizer has no momentum.
+      A tree like the parameters, dead weights included; None if the state keeps neither, or not of
+      every leaf.
 
     Raises:
-      KeyError: if there is more than one.
+      ConfigError: if it keeps more than one of the same leaf.
     """
-    trace = optax.tree.get(opt_state, "TraceState")
-    return None if trace is None else trace.trace
+    nodes = jax.tree.leaves(opt_state, is_leaf=_has_momentum)
+    nodes = [node for node in nodes if _has_momentum(node)]
+    joined: Params = optax.MaskedNode()
+    for node in nodes:
+        try:
+            joined = _join(joined, _momentum(node))
+        except ValueError:
+            names = ", ".join(type(node).__name__ for node in nodes)
+            raise ConfigError(
+                f"`opt_state` must keep one momentum of each leaf, got several in {names}: give "
+                "the part of the state that growth shall read."
+            ) from None
+    leaves = jax.tree.leaves(joined, is_leaf=_is_masked)
+    return None if any(_is_masked(leaf) for leaf in leaves) else joined
 
 
-class SntAsgdState(NamedTuple):
-    """What `snt_asgd` carries on: no array before `start_averaging`, then two a weight."""
-
-    averages: Params | None  # like the parameters; exactly zero where dead
-    steps: PyTree | None  # int32 trees like them: averaged steps since the weight came to life
+_MOMENTS = (optax.ScaleByAdamState, optax.ScaleByAmsgradState, optax.ScaleByBeliefState)
 
 
-def snt_asgd(
-    learning_rate: Any, *, clip: Any, weight_decay: Any = 0.0
-) -> optax.GradientTransformationExtraArgs:
-    """Sparse NT-ASGD (Selfish-RNN, Liu et al., 2021): SGD whose iterates are averaged per weight.
-
-    The steps are those of `masked_sgd`, before averaging starts and after; what is evaluated
-    changes, see `averaged_params`. Each live weight counts its own steps s = 1, 2, ... and
-    averages its iterates 2 to s:
-
-        average <- average + (w - average) / max(1, s - 1)
-
-    as `torch.optim.ASGD` does with lambd = 0 and t0 = 0. A weight that dies has average and count
-    zero, so that one that comes to life restarts its own average. In the authors' code biases
-    share one count per leaf; here theirs count alike, as their masks are ones.
-
-    Candidates that are trained side by side start averaging one by one: start the state of all
-    when the first fires, and tell by `averaging`, a traced bool for each, which of them average.
-    Where it is false the average is the weight itself and the count stays 0.
-
-    Args:
-      learning_rate: step size, a float or a traced scalar; it does not decay.
-      clip: largest global norm of the dense gradient, > 0; inf turns clipping off.
-      weight_decay: coefficient of the L2 penalty's gradient, >= 0.
-
-    Returns:
-      An optax transform with `update(grads, state, params, *, masks, averaging=True)`. Its state is
-      an SntAsgdState; `averaging` means nothing before `start_averaging`.
-    """
-    sgd = masked_sgd(learning_rate, clip=clip, weight_decay=weight_decay)
-
-    def init(params: Params) -> SntAsgdState:
-        del params
-        return SntAsgdState(averages=None, steps=None)
-
-    def update(
-        grads: Params,
-        state: SntAsgdState,
-        params: Params,
-        *,
-        masks: Masks,
-        averaging: Array | bool = True,
-        **extra: Any,
-    ) -> tuple[Params, SntAsgdState]:
-        del extra
-        updates, _ = sgd.update(grads, sgd.init(params), params, masks=masks)
-        if state.averages is None:
-            return updates, state
-        weights = optax.apply_updates(params, updates)  # zero where dead
-        steps = jax.tree.map(
-            lambda step, mask: jnp.where(mask & averaging, step + 1, 0), state.steps, masks
-        )
-        averages = jax.tree.map(_next_average, state.averages, weights, steps)
-        return updates, SntAsgdState(averages=averages, steps=steps)
-
-    return optax.GradientTransformationExtraArgs(init, update)
+def _has_momentum(node: PyTree) -> bool:
+    return isinstance(node, (optax.TraceState, *_MOMENTS))
 
 
-def _next_average(average: Array, weight: Array, step: Array) -> Array:
-    # The mean of iterates 2 to `step` is the weight itself up to step 2. To take it, not to add
-    # the difference, is exact and forgets whatever average a dead weight or a NaN had left.
-    num_averaged = jnp.maximum(step - 1, 1).astype(weight.dtype)
-    return jnp.where(step > 2, average + (weight - average) / num_averaged, weight)
+def _momentum(node: Any) -> Params:
+    if isinstance(node, optax.TraceState):
+        return node.trace
+
+    def scaled(m: Array, v: Array) -> Array:
+        v = widened(v)  # float16 would round 1e-8 to zero, and 0 / 0 be NaN
+        return m.astype(v.dtype) / (jnp.sqrt(v) + 1e-8)
+
+    return jax.tree.map(scaled, node.mu, node.nu)
 
 
-def start_averaging(state: SntAsgdState, params: Params, masks: Masks) -> SntAsgdState:
-    """Gives the state of `snt_asgd` its averages, from which on its updates average.
-
-    The structure of the state changes here, once: what is compiled for it compiles again, and a
-    checkpoint has the one or the other.
-
-    Args:
-      state: of `snt_asgd`; one that has started starts anew.
-      params: the weights before the first averaged step.
-      masks: bool tree like them.
-
-    Returns:
-      The state with the weights as averages and counts of zero.
-    """
-    return state._replace(
-        averages=apply_masks(params, masks),
-        steps=jax.tree.map(lambda param: jnp.zeros(jnp.shape(param), jnp.int32), params),
-    )
+def widened(array: Array) -> Array:
+    """The floats in float32, or as they are where they are wider."""
+    return array.astype(jnp.float32) if jnp.finfo(array.dtype).bits < 32 else array
 
 
-def averaged_params(state: SntAsgdState, params: Params) -> Params:
-    """The parameters to evaluate: the averages where there are any, otherwise the weights.
-
-    Averages follow the masks of the last step. Evaluate before a change of the topology, or after
-    the next step, not between: until then a weight that has just died keeps its average.
-
-    Args:
-      state: of `snt_asgd`, after a step.
-      params: the weights after that step.
-
-    Returns:
-      A tree like `params`, with exact zeros where they are dead.
-    """
-    if state.averages is None:
-        return params
-    return jax.tree.map(
-        lambda average, param, step: jnp.where(step > 0, average, param),
-        state.averages,
-        params,
-        state.steps,
-    )
+def _join(a: Params, b: Params) -> Params:
+    """One tree from two that each lack, as `MaskedNode`, what the other has."""
+    if _is_masked(a) or _is_masked(b):
+        return b if _is_masked(a) else a
+    treedef: Any
+    children, treedef = jax.tree.flatten(a, is_leaf=lambda node: node is not a)
+    if jax.tree_util.treedef_is_leaf(treedef):
+        raise ValueError("A leaf is in both.")
+    return treedef.unflatten(map(_join, children, treedef.flatten_up_to(b)))
 
 
-def nt_triggered(
-    losses: Array, num_losses: Array | int, val_loss: Array | float, nonmonotone: int = 5
-) -> Array:
-    """The non-monotone trigger of NT-ASGD: is the validation loss no better than it was long ago?
-
-    It fires when the loss exceeds the least of all but the last `nonmonotone` earlier ones, as in
-    the code of AWD-LSTM (Merity et al., 2018), whose paper prints another window; its authors
-    confirm the code (salesforce/awd-lstm-lm, issues 13, 47 and 73). With the default that is
-    after the seventh epoch at the earliest. It is a pure function of a few scalars, to be called
-    once an epoch, also where candidates are vmapped; whoever calls it remembers that it fired.
-
-    Args:
-      losses: validation losses of the earlier epochs in their order, any unit that falls with
-        the loss, [E] with room to spare; what stands from `num_losses` on is not read. NaN among
-        them is passed over.
-      num_losses: how many there are, int scalar, 0 <= num_losses <= E.
-      val_loss: that of the epoch that has just ended, scalar; NaN does not fire.
-      nonmonotone: how many of the last losses are left out, >= 0.
-
-    Returns:
-      A bool scalar.
-    """
-    losses = jnp.asarray(losses)
-    position = jnp.arange(losses.shape[-1], dtype=jnp.int32)
-    old = (position < num_losses - nonmonotone) & ~jnp.isnan(losses)
-    least = jnp.min(losses, initial=jnp.inf, where=old)
-    # With nothing to compare with, `least` is inf, which no loss exceeds.
-    return jnp.asarray(val_loss, losses.dtype) > least
+def _is_masked(node: PyTree) -> bool:
+    return isinstance(node, optax.MaskedNode)
 
 
 def reset_slots(optimizer: optax.GradientTransformation, opt_state: PyTree, grown: Masks) -> PyTree:
-    """Zeroes what an optimizer remembers of the weights that have just come to life.
+    """Puts back what an optimizer starts with at the weights that have just come to life.
 
-    For any state that `optax.tree.map_params` can read (not L-BFGS, nor SM3): momentum, the moments
-    of Adam, sums of squares, the averages and counts of `snt_asgd`. Counters and other scalars
-    stay, as does what is not kept weight by weight, such as the rows and columns of Adafactor; so
-    do the leaves that `optax.masked` leaves out, and None. Runs under `jit` and `vmap`; the types
-    of the slots stay too.
+    That is zero for momentum, the moments of Adam and the averages and counts of `snt_asgd`, as
+    RigL has it (Evci et al., 2020), and not zero for the step sizes of Rprop and the sums of
+    Adagrad and Yogi. It is read from the slots that `optimizer` makes for weights of zero, as grown
+    ones are.
 
-    RigL does so with every slot (Evci et al., 2020). The count of Adam's bias correction is one for
-    all weights and stays, so that the first step of a grown weight late in training is
-    (1 - b1) / sqrt(1 - b2) learning rates long, 3.2 with the defaults.
+    For any state that `optax.tree.map_params` can read (not L-BFGS, nor SM3). Counters and other
+    scalars stay, as does what is not kept weight by weight, such as the rows and columns of
+    Adafactor; so do the leaves that `optax.masked` leaves out, and None. Runs under `jit` and
+    `vmap`; the types of the slots stay too.
+
+    The count of Adam's bias correction is one for all weights and stays, so that the first step of
+    a grown weight late in training is (1 - b1) / sqrt(1 - b2) learning rates long, 3.2 with the
+    defaults.
 
     Args:
       optimizer: the transform that the state belongs to; only its `init` is used, so that settings
-        that leave the state's structure alone do not matter.
-      opt_state: its state.
-      grown: bool tree like the parameters, from `SparsityInfo`.
+        that it does not read do not matter (of Rprop, it reads the learning rate).
+      opt_state: its state; of one candidate, `vmap` over more.
+      grown: bool tree like the parameters, `SparsityInfo.grown`.
 
     Returns:
-      The state, with zeros at the weights that have grown.
-    """
+      The state, with the initial slots at the weights that have grown.
 
-    def init(params: Any) -> PyTree:
-        # `snt_asgd` starts without slots; where the state has none yet, None is passed over.
-        slots = SntAsgdState(averages=params, steps=params)
-        return jax.tree.map(
-            lambda node: slots if _is_asgd(node) else node, optimizer.init(params), is_leaf=_is_asgd
+    Raises:
+      ConfigError: if `grown` is not a bool tree like the parameters, if `optimizer` did not make
+        `opt_state`, or keeps no slots that can be read.
+    """
+    types = [jnp.result_type(leaf) for leaf in jax.tree.leaves(grown)]
+    if not all(jnp.issubdtype(dtype, jnp.bool_) for dtype in types):
+        raise ConfigError(
+            "`grown` must be a bool tree like the parameters, got leaves of other types in a "
+            f"{type(grown).__name__}: give the field `grown` of SparsityInfo."
         )
 
-    return optax.tree.map_params(init, _reset_slot, opt_state, grown, is_leaf=_is_no_slot)
+    def init(params: Params) -> PyTree:
+        # `snt_asgd` starts without slots and has them later: until then None is passed over.
+        state = optimizer.init(params)
+        return jax.tree.map(lambda node: params if node is None else node, state, is_leaf=_is_none)
+
+    _check_owner(init, opt_state)
+    try:
+        initial = init(jax.tree.map(lambda mark: jnp.zeros_like(mark, dtype=float), grown))
+        jax.tree.map(lambda *_: None, opt_state, initial, is_leaf=_is_no_slot)
+    except ValueError as error:
+        raise _unlike(grown) from error
+    marks = _marks(init, opt_state, grown)
+
+    def reset(mark: Any, slot: Any, start: Any) -> Any:
+        if mark is None:
+            return slot
+        if jnp.shape(slot) != jnp.shape(start):
+            raise _unlike(grown)
+        if jnp.shape(slot) != jnp.shape(mark):
+            return slot
+        return jnp.where(mark, jnp.astype(start, slot.dtype), slot)
+
+    return jax.tree.map(reset, marks, opt_state, initial, is_leaf=_is_none)
 
 
-def _is_asgd(node: PyTree) -> bool:
-    return isinstance(node, SntAsgdState)
+def _check_owner(init: Callable[[Params], PyTree], opt_state: PyTree) -> None:
+    """Raises a `ConfigError` unless `init` makes such states, of whatever parameters."""
+    made = []
+
+    def recorded(params: Params) -> PyTree:
+        made.append(init(params))
+        return made[-1]
+
+    try:
+        optax.tree.map_params(recorded, lambda slot: slot, opt_state, is_leaf=_is_no_slot)
+    except Exception as error:
+        if not made:
+            raise _unreadable(opt_state) from error
+        raise ConfigError(
+            "`optimizer` must be the one that made `opt_state`, got one that makes "
+            f"{_names(made[0])} for a state of {_names(opt_state)}: give the same optimizer."
+        ) from None
+
+
+def _marks(init: Callable[[Params], PyTree], opt_state: PyTree, grown: Masks) -> PyTree:
+    """The state with `grown` in the place of its slots, and None in that of all the rest."""
+
+    def mark(slot: Any, mask: Any) -> Any:
+        return None if _is_no_slot(slot) else mask
+
+    settings = {"transform_non_params": lambda _: None, "is_leaf": _is_no_slot}
+    try:
+        return optax.tree.map_params(init, mark, opt_state, grown, **settings)
+    except ValueError as error:
+        raise _unreadable(opt_state) from error
+
+
+def _is_none(node: PyTree) -> bool:
+    return node is None
 
 
 def _is_no_slot(node: PyTree) -> bool:
-    return node is None or isinstance(node, optax.MaskedNode)
+    return node is None or _is_masked(node)
 
 
-def _reset_slot(slot: Any, grown: Any) -> Any:
-    if _is_no_slot(slot) or jnp.shape(slot) != jnp.shape(grown):
-        return slot
-    return jnp.where(grown, jnp.zeros_like(slot), slot)
+def _unreadable(opt_state: PyTree) -> ConfigError:
+    return ConfigError(
+        "`optimizer` must keep its slots in trees that `optax.tree.map_params` can find, got one "
+        f"with {_names(opt_state)}: reset its state by hand, or start it anew."
+    )
+
+
+def _unlike(grown: Masks) -> ConfigError:
+    shapes = ", ".join(str(list(jnp.shape(leaf))) for leaf in jax.tree.leaves(grown)[:4])
+    return ConfigError(
+        "`grown` must be a bool tree like the parameters that `opt_state` was made for, got a "
+        f"{type(grown).__name__} of shapes {shapes}: give the field `grown` of SparsityInfo."
+    )
+
+
+def _names(state: PyTree) -> str:
+    """The types of state in a state, as in `MaskedState(ScaleByAdamState)`."""
+    nodes = jax.tree.leaves([state], is_leaf=lambda node: hasattr(node, "_fields"))
+    names = []
+    for node in nodes:
+        if hasattr(node, "_fields") and not _is_masked(node):
+            inner = _names(list(node))
+            names.append(type(node).__name__ + (f"({inner})" if inner else ""))
+    return ", ".join(names)

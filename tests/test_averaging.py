@@ -7,14 +7,15 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from lsh_jax.optimizers import (
+from lsh_jax.averaging import (
     SntAsgdState,
     averaged_params,
-    masked_sgd,
     nt_triggered,
     snt_asgd,
     start_averaging,
 )
+from lsh_jax.config import ConfigError
+from lsh_jax.optimizers import masked_sgd, reset_slots
 from lsh_jax.sparsity import apply_masks
 
 SETTINGS = np.float32([0.3, 2.5, 0.05])  # learning rate, clip, weight decay; as in the reference
@@ -135,6 +136,33 @@ def test_averages_start_from_masked_weights_and_counts_of_zero():
     np.testing.assert_array_equal(flat(averaged_params(state, params)), flat(params))
 
 
+@pytest.mark.parametrize("dtype", [jnp.bfloat16, jnp.float16])
+def test_averages_of_half_precision_do_not_stand_still(dtype):
+    # A thousand iterates, half of them 1 and half 2, the first left out: (499 + 2 * 500) / 999.
+    params, masks = {"w": jnp.ones((2,), dtype)}, {"w": np.array([True, True])}
+    optimizer = snt_asgd(1.0, clip=math.inf)
+    state = start_averaging(optimizer.init(params), params, masks)
+    assert state.averages["w"].dtype == jnp.float32
+
+    def to_target(loop, target):
+        params, state = loop
+        grads = {"w": params["w"] - target}
+        updates, state = optimizer.update(grads, state, params, masks=masks)
+        return (jax.tree.map(jnp.add, params, updates), state), None
+
+    targets = jnp.repeat(jnp.array([1.0, 2.0], dtype), 500)
+    (params, state), _ = jax.lax.scan(to_target, (params, state), targets)
+    np.testing.assert_allclose(state.averages["w"], 1499 / 999, rtol=1e-5)  # float32
+    average = averaged_params(state, params)["w"]
+    assert average.dtype == params["w"].dtype == dtype
+    assert average[0] == jnp.asarray(1499 / 999, dtype)
+    grown = {"w": np.array([True, False])}
+    reset = reset_slots(optimizer, state, grown)
+    assert reset.averages["w"].dtype == jnp.float32
+    np.testing.assert_array_equal(reset.averages["w"][0], 0)
+    np.testing.assert_array_equal(reset.steps["w"], [0, 1000])
+
+
 @pytest.mark.parametrize("value", [np.nan, np.inf])
 def test_averages_are_zero_where_dead_whatever_the_gradient_there(value):
     masks = some_masks(3)
@@ -236,6 +264,26 @@ def test_the_trigger_runs_compiled_over_many_candidates():
     got = triggered(np.float32(losses), num_losses, np.float32(val_loss), nonmonotone)
     assert got.dtype == bool
     np.testing.assert_array_equal(got, fires)
+
+
+@pytest.mark.parametrize("num_losses", [-1, 8, np.int32(8), jnp.int32(8)])
+def test_the_trigger_refuses_more_losses_than_there_is_room_for(num_losses):
+    with pytest.raises(ConfigError, match=r"`num_losses` must lie in \[0, 7\]"):
+        nt_triggered(np.float32(LOSSES), num_losses, 99.0)
+
+
+def test_the_trigger_refuses_a_negative_window():
+    with pytest.raises(ConfigError, match="`nonmonotone` must be at least 0, got -1"):
+        nt_triggered(np.float32(LOSSES), 3, 99.0, -1)
+
+
+def test_traced_counts_out_of_range_are_clipped():
+    triggered = jax.jit(nt_triggered)
+    # The best, 3, is among the last five of seven, so that 8.5 meets 8 and 7.5 does not.
+    log = np.float32(LOSSES)
+    assert bool(triggered(log, 99, 8.5)) and not bool(triggered(log, 99, 7.5))
+    assert not bool(triggered(log, -1, 99.0))
+    assert not bool(triggered(log, 0, 99.0, -5))
 
 
 def test_the_trigger_first_fires_in_the_epoch_of_the_authors_code():

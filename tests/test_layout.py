@@ -36,7 +36,7 @@ LEVELS = (
         "sparsity",
         "statistics",
     ),
-    ("language_models", "optimizers", "lyapunov", "distance_noise", "embeddings"),
+    ("language_models", "optimizers", "averaging", "lyapunov", "distance_noise", "embeddings"),
     ("training", "checkpoint", "convert"),
     ("search",),
     ("plots", "report", "progress", "presets", "accelerators", "estimate", "cli"),

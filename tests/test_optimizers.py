@@ -10,18 +10,12 @@ import numpy as np
 import optax
 import pytest
 
+from lsh_jax.averaging import snt_asgd, start_averaging
 from lsh_jax.config import ConfigError, ModelConfig
 from lsh_jax.data.batching import Windows, columns, windows
 from lsh_jax.language_models import make_language_model
-from lsh_jax.optimizers import (
-    clipped_sgd,
-    masked_sgd,
-    momentum_of,
-    reset_slots,
-    snt_asgd,
-    start_averaging,
-)
-from lsh_jax.sparsity import SparsityUpdater, apply_masks
+from lsh_jax.optimizers import clipped_sgd, masked_sgd, momentum_of, reset_slots
+from lsh_jax.sparsity import SparsityInfo, SparsityUpdater, apply_masks
 from lsh_jax.training import init_train_state, train_segment, update_topology
 from lsh_jax.types import Hyper
 
@@ -195,19 +189,96 @@ def test_momentum_is_dense_and_none_holds_no_array():
     np.testing.assert_array_equal(params["w"], [2.0 - 0.5 * (1.0 + 1.5), 0.0])
 
 
-def test_momentum_is_found_wherever_it_stands_and_only_once():
-    params = {"trace": np.float32([1.0])}
-    chained = optax.chain(optax.clip(1.0), optax.sgd(0.1, momentum=0.9))
-    np.testing.assert_array_equal(momentum_of(chained.init(params))["trace"], [0.0])
-    assert momentum_of(optax.adam(0.1).init(params)) is None
-    with pytest.raises(KeyError):
-        momentum_of(optax.chain(chained, chained).init(params))
+PAIR = {"trace": np.float32([1.0, 0.0]), "b": {"mu": np.float32([2.0])}}
+ADAM_AND_SGD = {"adam": optax.adam(0.1), "sgd": optax.sgd(0.1, momentum=0.9)}
+
+
+def after_two_steps(optimizer, params=PAIR):
+    state = optimizer.init(params)
+    for scale in (1.0, 2.0):
+        grads = jax.tree.map(lambda leaf, scale=scale: jnp.full_like(leaf, scale), params)
+        with jax.numpy_dtype_promotion("standard"):  # optax promotes
+            _, state = optimizer.update(grads, state, params)
+    return state
+
+
+# Gradients 1 and 2: the sum is 0.9 + 2. Of Adam m = 0.9 * 0.1 + 0.1 * 2 and
+# v = 0.999 * 0.001 + 0.001 * 4, so that m / sqrt(v) is 0.29 / sqrt(0.004999).
+SUM, RATIO = 2.9, 0.29 / math.sqrt(0.004999)
+MOMENTA = {
+    "sgd": (optax.sgd(0.1, momentum=0.9), SUM, SUM),
+    "chain": (optax.chain(optax.clip(5.0), optax.sgd(0.1, momentum=0.9)), SUM, SUM),
+    "adam": (optax.adam(0.1), RATIO, RATIO),
+    "adamw": (optax.adamw(0.1), RATIO, RATIO),
+    "amsgrad": (optax.amsgrad(0.1), RATIO, RATIO),
+    "injected": (optax.inject_hyperparams(optax.adam)(learning_rate=0.1), RATIO, RATIO),
+    "masked": (optax.masked(optax.adam(0.1), {"trace": True, "b": True}), RATIO, RATIO),
+    "two": (optax.multi_transform(ADAM_AND_SGD, {"trace": "adam", "b": "sgd"}), RATIO, SUM),
+    "turned": (optax.multi_transform(ADAM_AND_SGD, {"trace": "sgd", "b": "adam"}), SUM, RATIO),
+}
+
+
+@pytest.mark.parametrize("name", MOMENTA)
+def test_momentum_is_found_wherever_it_stands(name):
+    optimizer, first, second = MOMENTA[name]
+    momentum = momentum_of(after_two_steps(optimizer))
+    assert jax.tree.structure(momentum) == jax.tree.structure(PAIR)
+    np.testing.assert_allclose(momentum["trace"], [first] * 2, rtol=1e-5)  # float32
+    np.testing.assert_allclose(momentum["b"]["mu"], [second], rtol=1e-5)
+
+
+@pytest.mark.parametrize(
+    "optimizer",
+    [
+        optax.sgd(0.1),
+        optax.rmsprop(0.1),
+        snt_asgd(0.1, clip=1.0),
+        optax.masked(optax.adam(0.1), {"trace": True, "b": False}),
+        optax.multi_transform(
+            {"adam": optax.adam(0.1), "sgd": optax.sgd(0.1)}, {"trace": "adam", "b": "sgd"}
+        ),
+    ],
+)
+def test_there_is_no_momentum_unless_every_leaf_has_one(optimizer):
+    assert momentum_of(optimizer.init(PAIR)) is None
+
+
+@pytest.mark.parametrize("dtype", [jnp.float16, jnp.bfloat16])
+def test_the_ratio_of_moments_is_finite_in_half_precision(dtype):
+    # Nothing has been gathered: 0 / (0 + 1e-8), and 1e-8 is 0 in float16.
+    momentum = momentum_of(optax.adam(0.1).init({"w": jnp.zeros(2, dtype)}))
+    np.testing.assert_array_equal(momentum["w"], np.float32([0.0, 0.0]))
+
+
+@pytest.mark.parametrize("second", [optax.trace(0.9), optax.scale_by_adam()])
+def test_two_momenta_of_a_leaf_are_refused_in_a_line(second):
+    state = optax.chain(optax.adam(0.1), second).init(PAIR)
+    with pytest.raises(ConfigError, match="`opt_state` must keep one momentum of each leaf") as e:
+        momentum_of(state)
+    assert "\n" not in str(e.value)
+
+
+def test_momentum_is_that_of_each_candidate_under_vmap():
+    states = [after_two_steps(optax.adam(0.1)), optax.adam(0.1).init(PAIR)]
+    stacked = jax.tree.map(lambda *leaves: jnp.stack(leaves), *states)
+    momentum = jax.jit(jax.vmap(momentum_of))(stacked)
+    np.testing.assert_allclose(momentum["b"]["mu"], [[RATIO], [0.0]], rtol=1e-5)
 
 
 @pytest.mark.parametrize("momentum", [-0.1, 1.0, math.nan])
 def test_momentum_outside_its_range_is_refused(momentum):
     with pytest.raises(ConfigError, match="`momentum` must lie in"):
         masked_sgd(0.1, clip=1.0, momentum=momentum)
+
+
+@pytest.mark.parametrize("make", [clipped_sgd, masked_sgd, snt_asgd])
+@pytest.mark.parametrize("clip", [0.0, -1.0, math.nan, np.float32(0.0), -np.ones(())])
+def test_clipping_to_nothing_is_refused(make, clip):
+    with pytest.raises(ConfigError, match="`clip` must be above 0"):
+        make(0.1, clip=clip)
+    with pytest.raises(ConfigError, match="`clip` must be above 0"):
+        clip = jnp.asarray(clip)  # known while others are traced
+        jax.jit(lambda: make(0.1, clip=clip).init({}))()
 
 
 def test_one_program_serves_the_settings_of_masked_sgd():
@@ -266,16 +337,19 @@ def filled(tree, first=1):
     return jax.tree.unflatten(treedef, shaped)
 
 
-def check_reset(before, after, num_slots):
-    """Zeros at the grown weights of as many slots, everything else as it was."""
+def check_reset(before, after, num_slots, starts=None):
+    """What slots start with at the grown weights of as many, everything else as it was."""
     assert jax.tree.structure(after) == jax.tree.structure(before)
+    starts = iter(starts or [0] * num_slots)
     num_reset = 0
     for old, new in zip(jax.tree.leaves(before), jax.tree.leaves(after), strict=True):
         assert (old.dtype, old.shape) == (new.dtype, new.shape)
         old, new = np.float32(old), np.float32(new)
-        is_slot = old.shape == SHAPES["W"]
-        num_reset += is_slot
-        np.testing.assert_array_equal(new, np.where(GROWN["W"], 0, old) if is_slot else old)
+        expected = old
+        if old.shape == SHAPES["W"]:
+            num_reset += 1
+            expected = np.where(GROWN["W"], np.float32(next(starts)), old)
+        np.testing.assert_array_equal(new, expected)
     assert num_reset == num_slots
 
 
@@ -285,6 +359,103 @@ def test_slots_of_grown_weights_are_zeroed_and_nothing_else(name):
     before = filled(make().init(like_params(1.0)))
     after = jax.jit(lambda state: reset_slots(make(), state, GROWN))(before)
     check_reset(before, after, num_slots)
+
+
+STARTS = {  # and what the slots of a matrix start with
+    "rprop": (lambda: optax.rprop(0.25), (0.25, 0)),
+    "adagrad": (lambda: optax.adagrad(0.1, initial_accumulator_value=0.1), (0.1,)),
+    "yogi": (lambda: optax.yogi(0.1), (1e-6, 1e-6)),
+    "rmsprop": (lambda: optax.rmsprop(0.1, initial_scale=2.0), (2.0,)),
+    "injected": (lambda: optax.inject_hyperparams(optax.rprop)(learning_rate=0.25), (0.25, 0)),
+    "masked": (
+        lambda: optax.masked(optax.rprop(0.25), LABELS | {"W": True, "b": False}),
+        (0.25, 0),
+    ),
+    "two": (
+        lambda: optax.multi_transform(
+            {"adam": optax.adagrad(0.1), "sgd": optax.rprop(0.25)}, LABELS
+        ),
+        (0.1,),
+    ),
+}
+
+
+@pytest.mark.parametrize("name", STARTS)
+def test_slots_that_do_not_start_at_zero_start_anew(name):
+    make, starts = STARTS[name]
+    before = filled(make().init(like_params(1.0)))
+    after = jax.jit(lambda state: reset_slots(make(), state, GROWN))(before)
+    check_reset(before, after, len(starts), starts)
+
+
+@pytest.mark.parametrize("optimizer", [optax.rprop(0.1), optax.adagrad(0.1), optax.sgd(0.1, 0.9)])
+@jax.numpy_dtype_promotion("standard")  # optax promotes
+def test_a_grown_weight_moves_as_in_a_new_network(optimizer):
+    # Its gradient was of the other sign before, so that Rprop had shrunk the step to its least.
+    params = {"w": jnp.array([1.0, 0.0])}
+    state, fresh = optimizer.init(params), optimizer.init(params)
+    for slope in (1.0, -1.0) * 20:
+        _, state = optimizer.update({"w": jnp.array([1.0, slope])}, state, params)
+    state = reset_slots(optimizer, state, {"w": jnp.array([False, True])})
+    for _ in range(5):
+        grads = {"w": jnp.array([1.0, 1.0])}
+        moved, state = optimizer.update(grads, state, params)
+        expected, fresh = optimizer.update(grads, fresh, params)
+        assert moved["w"][1] == expected["w"][1]
+    assert moved["w"][1] < -0.01
+
+
+@pytest.mark.parametrize("dtype", [jnp.bfloat16, jnp.float16])
+def test_slots_of_half_precision_start_with_what_they_would(dtype):
+    params = {"w": jnp.ones(2, dtype)}
+    optimizer = optax.rprop(0.1)
+    before = filled(optimizer.init(params))
+    after = reset_slots(optimizer, before, {"w": np.array([True, False])})
+    for old, new, start in zip(
+        *map(jax.tree.leaves, (before, after, optimizer.init(params))), strict=True
+    ):
+        assert new.dtype == dtype
+        assert (new[0], new[1]) == (start[0], old[1])
+
+
+MATRIX = {"W": np.ones((2, 3), np.float32), "b": np.ones(3, np.float32)}
+NEW = {"W": np.ones((2, 3), bool), "b": np.zeros(3, bool)}
+INFO = SparsityInfo(np.float32(0), np.int32(0), np.int32(0), NEW)
+MISTAKES = {  # optimizer, that of the state, grown, what is told
+    "l-bfgs": (optax.lbfgs(), None, NEW, "`optimizer` must keep .* got one with ScaleByLBFGSState"),
+    "sm3": (optax.sm3(0.1), None, NEW, "`optimizer` must keep .* got one with ScaleBySM3State"),
+    "another": (
+        optax.sgd(0.1, momentum=0.9),
+        optax.adam(0.1),
+        NEW,
+        "`optimizer` must be the one .* makes TraceState, .* state of ScaleByAdamState",
+    ),
+    "wrapped": (
+        optax.adam(0.1),
+        optax.masked(optax.adam(0.1), {"W": True, "b": False}),
+        NEW,
+        r"makes ScaleByAdamState, EmptyState for a state of MaskedState\(ScaleByAdamState, EmptyS",
+    ),
+    "info": (optax.adam(0.1), None, INFO, "`grown` must be a bool tree .* in a SparsityInfo: give"),
+    "numbers": (optax.adam(0.1), None, MATRIX, "`grown` must be a bool tree .* other types"),
+    "part": (
+        optax.adam(0.1),
+        None,
+        {"W": NEW["W"]},
+        r"`grown` must be .* dict of shapes \[2, 3\]:",
+    ),
+    "names": (optax.adam(0.1), None, {"V": NEW["W"], "b": NEW["b"]}, "`grown` must be a bool tree"),
+    "shape": (optax.adam(0.1), None, NEW | {"b": np.zeros(2, bool)}, r"`grown` must be .* \[2\]:"),
+}
+
+
+@pytest.mark.parametrize("name", MISTAKES)
+def test_what_does_not_fit_together_is_told_in_a_line(name):
+    optimizer, owner, grown, told = MISTAKES[name]
+    state = (owner or optimizer).init(MATRIX)
+    with pytest.raises(ConfigError, match=told) as raised:
+        reset_slots(optimizer, state, grown)
+    assert "\n" not in str(raised.value)
 
 
 @pytest.mark.parametrize("chained", [False, True])
@@ -299,8 +470,8 @@ def test_averages_and_counts_of_grown_weights_are_zeroed_once_there_are_any(chai
     check_reset(state, reset_slots(optimizer, state, GROWN), 4 if chained else 2)
 
 
-def test_slots_are_reset_for_each_of_many_candidates():
-    optimizer = optax.adam(0.1)
+@pytest.mark.parametrize("optimizer", [optax.adam(0.1), optax.rprop(0.1)])
+def test_slots_are_reset_for_each_of_many_candidates(optimizer):
     states = [filled(optimizer.init(like_params(1.0)), first) for first in (1, 100)]
     grown = [GROWN, jax.tree.map(np.logical_not, GROWN)]
     stacked = [jax.tree.map(lambda *leaves: jnp.stack(leaves), *trees) for trees in (states, grown)]

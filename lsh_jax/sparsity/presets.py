@@ -13,7 +13,7 @@
 | `one_shot` | Han et al. 2015, NeurIPS, without the retraining |
 
 What belongs to the optimizer is not in them: the L1 penalty and the noise of DeepR, the momentum
-of SNFS, the averaging of Selfish-RNN (`lsh_jax.optimizers.snt_asgd`).
+of SNFS, the averaging of Selfish-RNN (`lsh_jax.averaging.snt_asgd`).
 """
 
 import dataclasses
