@@ -17,7 +17,7 @@ import jax.numpy as jnp
 from lsh_jax.config import ConfigError, check
 from lsh_jax.sparsity import death, growth
 from lsh_jax.sparsity.blocks import Pattern, fill_blocks, parse_pattern
-from lsh_jax.sparsity.layout import Gates, Scope, Unit, make_layout
+from lsh_jax.sparsity.layout import Gates, Layout, Scope, Unit, make_layout
 from lsh_jax.sparsity.leaf import Leaf
 from lsh_jax.sparsity.masks import apply_masks, leaves_like
 from lsh_jax.sparsity.modes import is_mode
@@ -215,20 +215,9 @@ def _move(
 ) -> tuple[Params, SparsityState, SparsityInfo]:
     """The topology after an update."""
     layout = make_layout(params, scope)
-    leaves_like(params, state.explored, "state.explored")
     if scope.track_signs and state.signs is None:
         raise ConfigError("`state.signs` must be kept with track_signs=True, got None.")
-    units = [
-        Leaf(*arrays)
-        for arrays in zip(
-            layout.stack(params, params, "params"),
-            layout.stack(params, state.masks, "state.masks"),
-            layout.stack(params, gradients, "gradients"),
-            layout.stack(params, momentum, "momentum"),
-            layout.stack(params, state.signs, "state.signs"),
-            strict=True,
-        )
-    ]
+    units = _stacked(layout, params, state, gradients, momentum)
     num_updates = state.num_updates + 1
     plan, threshold = make_plan(layout, units, controls, num_updates, state.threshold)
     # The number of the update goes in, so that a key used twice, or by `init` too, draws anew:
@@ -263,6 +252,26 @@ def _move(
         grown=grown,
     )
     return params, state, info
+
+
+def _stacked(
+    layout: Layout,
+    params: Params,
+    state: SparsityState,
+    gradients: Params | None,
+    momentum: Params | None,
+) -> list[Leaf]:
+    """The prunable leaves and what goes with them, cut into units and stacked by shape."""
+    leaves_like(params, state.explored, "state.explored")
+    columns = zip(
+        layout.stack(params, params, "params"),
+        layout.stack(params, state.masks, "state.masks"),
+        layout.stack(params, gradients, "gradients"),
+        layout.stack(params, momentum, "momentum"),
+        layout.stack(params, state.signs, "state.signs"),
+        strict=True,
+    )
+    return [Leaf(*arrays) for arrays in columns]
 
 
 def _rewire(
