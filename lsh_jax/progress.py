@@ -93,8 +93,9 @@ def describe_round(values: Mapping[str, Any]) -> str:
     """One line on a round of halving: who entered, who goes on."""
     entered, survivors = values["entered"], values["survivors"]
     kept = ", ".join(map(str, survivors))
-    name = "Tuning, round" if values.get("tuning") else "Round"
-    text = f"{name} {values['round']}, epoch {values['epochs']}: {len(entered)} candidates scored"
+    tuning = values.get("tuning")
+    name, entrants = ("Tuning, round", "trials") if tuning else ("Round", "candidates")
+    text = f"{name} {values['round']}, epoch {values['epochs']}: {len(entered)} {entrants} scored"
     if len(survivors) == len(entered):
         return f"{text}, none cut: {kept}"
     return f"{text}, {len(survivors)} go on: {kept}"

@@ -18,7 +18,7 @@ import pytest
 from lsh_jax import load_model, save_model
 from lsh_jax.cli import main, parse
 from lsh_jax.config import Death, Growth, Redistribution, SpaceConfig, choices
-from lsh_jax.estimate import describe_rounds, total_epochs
+from lsh_jax.estimate import describe_model, describe_rounds, describe_unused_rows, total_epochs
 from lsh_jax.presets import PRESETS
 from lsh_jax.search.space import assignments, check_space, make_space, sparsity_config
 
@@ -255,12 +255,13 @@ def test_a_search_of_the_learning_rate_tunes_the_dense_network_and_says_so(
     assert done.returncode == 0, done.stdout + done.stderr
     result = json.loads((tmp_path / "run" / "result.json").read_text())
     assert result["dense"]["hyper"]["learning_rate"] == 5.0  # by 0.01 nothing is learnt
-    # 4 trials of 2 epochs, the better 2 of one more, as the pool; 2 + 4 epochs to the end.
-    assert result["budget"]["epochs_tuning"] == 4 * 2 + 2
+    # 4 trials of 2 epochs, the better 2 of one more and one to the end; one of these is the dense
+    # network's, with its 4 epochs.
+    assert result["budget"]["epochs_tuning"] == 4 * 2 + 2 + 2 - 4
     assert "tuning-0, epoch 1: validation perplexity" in done.stdout
-    assert "[26/26]" in done.stdout  # 10 + 4 of the dense network + 10 + 2 of the finals
+    assert "[24/24]" in done.stdout  # 12 + 10 of the pool and the rounds + 2 of the finals
     text = (tmp_path / "run" / "report.md").read_text()
-    assert "the dense network was tuned first, over 4 trials of 10 epochs" in text
+    assert "the dense network was tuned first, over 4 trials in rounds" in text
 
 
 @pytest.mark.slow
@@ -336,6 +337,8 @@ def test_a_dry_run_prints_the_plan_and_writes_no_run(text_folder, cache, tmp_pat
             ["--space.growth=random,random_gates", "--model.cell=tanh"],
             "--space.growth must not hold both",
         ),
+        (["--space.init=er,erk"], "--space.init must not hold both er and erk where all"),
+        (["--space.death-rate=0"], "static topologies take --space.update-every=inf"),
         (["--metric=death-rate", "--space.death=sign_flip"], "--metric death-rate needs"),
         (["--dense=run", "--space.learning-rate=1,2"], "--dense must not be given where"),
     ],
@@ -429,7 +432,7 @@ def test_the_authors_space_is_their_144_configurations():
 def test_a_space_preset_is_read_before_the_other_flags_of_the_space():
     settings = parse(["--space.death=set", "--space_preset", "wide", "--space.learning-rate=1,2"])
     assert settings.space.death == ("set",)
-    assert settings.space.init == ("uniform", "er", "erk")
+    assert settings.space.init == ("uniform", "er")
     assert settings.space.learning_rate == (1.0, 2.0)
     assert settings.space.update_every == PRESETS["quick"].space.update_every
 
@@ -445,14 +448,72 @@ def test_the_wide_space_has_every_mode_that_needs_no_momentum():
 
 def test_hyperparameters_in_the_space_are_in_the_plan():
     settings = parse(["--max-evals=8", "--space.learning-rate=5,10,20"])
-    # quick: e0=2, ei=1, 2 finalists, 6 epochs; the tuning has 3 trials, then 2: 3 x 2 + 2 x 1.
+    # quick: e0=2, ei=1, 2 finalists, 6 epochs; the tuning has 3 trials, then 2, which go on to the
+    # end: 3 x 2 + 2 x 1 + 2 x 3, of which 6 are the dense network's.
     # The pool: 8 x 2 + 4 + 2, the finals 2 x 2.
     text = describe_rounds(settings)
-    assert "Tuning: the dense network's hyperparameters over 3 trials, 8 epochs" in text
+    assert "Tuning: the dense network's hyperparameters over 3 trials, before the rest" in text
+    assert "its own run and 8 epochs of the others" in text
     assert "Epochs: 26 of candidates and 6 of the dense network" in text
-    assert f"with the dense network {(26 + 6 + 8) / 48:.2f}" in text
+    assert f"with the dense network and its tuning {(26 + 6 + 8) / 48:.2f}" in text
+    assert "no less than training every candidate" not in text
     assert total_epochs(settings) == 26 + 6 + 8
     assert "Tuning" not in describe_rounds(parse([]))
+
+
+def test_the_plan_shows_the_space():
+    flags = ["--space.init=er", "--space.death-rate=0.5", "--space.update-every=0.25,inf"]
+    text = describe_rounds(parse([*flags, "--space.threshold-init=0,0.001"]))
+    # A static network, and 2 growths x 3 redistributions x (3 deaths and 2 starts of a threshold).
+    assert "Space: 31 distinct configurations" in text
+    assert "  death: magnitude, set, threshold, global_magnitude\n" in text
+    assert "  update every: 0.25, inf\n  threshold init: 0, 0.001\n" in text
+    assert "  fixed: init er; death rate 0.5\n" in text
+    static = describe_rounds(parse(["--space.update-every=inf"]))
+    assert (
+        "Space: 2 distinct configurations\n  init: uniform, er\n  fixed: update every inf" in static
+    )
+    assert "death" not in static  # nothing dies
+
+
+@pytest.mark.parametrize(
+    ("flags", "told"),
+    [
+        ([], False),  # 26 + 6 of 48
+        (["--max-evals=3"], True),  # 3 x 2 + 2 + 2 x 3 and 6 dense ones of 18
+        (["--max-evals=3", "--dense=run"], False),
+        (["--max-evals=2", "--dense=run"], True),  # both are finalists: 12 of 12
+    ],
+)
+def test_a_search_that_saves_nothing_is_told_so(flags, told):
+    text = describe_rounds(parse(flags))
+    assert ("costs no less than training every candidate to the end" in text) == told
+
+
+def test_a_drawn_number_of_live_weights_is_not_told_as_exact():
+    assert ", about " in describe_model(parse(["--space.init-sampling=bernoulli,exact"]))
+    assert "about" not in describe_model(parse([]))
+
+
+@pytest.mark.parametrize(("types", "told"), [(61, True), (1590, True), (1600, False)])
+def test_rows_of_words_that_never_occur_are_told(types, told):
+    text = describe_unused_rows(parse([]), types)  # of a vocabulary of 2000
+    assert ("rows of words that never occur are pruned and counted too" in text) == told
+    assert (f"Take --model.vocab-size={types}." in text) == told
+
+
+@pytest.mark.parametrize("preset", list(PRESETS))
+def test_a_preset_of_the_space_replaces_that_of_the_preset(preset):
+    """All but how often topologies are updated, where it does not say so itself."""
+    own = PRESETS[preset].space.update_every
+    default = parse([f"--preset={preset}", "--space-preset=default"])
+    assert default.space == SpaceConfig(update_every=own)
+    assert default.space_preset == "default"
+    wide = parse([f"--preset={preset}", "--space-preset=wide"]).space
+    assert (wide.init_sampling, wide.threshold_init) == (("exact",), (0.0,))
+    assert wide.update_every == own
+    paper = parse([f"--preset={preset}", "--space-preset=lsh-authors"]).space
+    assert paper == PRESETS["paper-lstm"].space
 
 
 def test_every_preset_is_a_search_that_ends():

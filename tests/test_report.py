@@ -777,9 +777,91 @@ def test_the_tuning_of_the_dense_network_is_said_and_charged(tmp_path):
     (run / "result.json").write_text(json.dumps(result))
     write_report(run)
     markdown = (run / "report.md").read_text()
-    assert "tuned first, over 7 trials of 31 epochs in all" in markdown
-    assert "it chose learning rate 20, clip inf." in markdown
-    assert "and 31 of their tuning" in markdown
+    assert "tuned first, over 7 trials in rounds as the candidates', judged by" in markdown
+    assert "trained to epoch 24, the one with the lowest validation nll at its best" in markdown
+    assert "it chose learning rate 20, clip inf. The other trials' 31 epochs count" in markdown
+    assert "24 epochs of the dense networks and the 31 of the other trials of their" in markdown
+    assert "Tuning is the price of a fair comparison" in markdown
+    assert "needs no dense network" not in markdown
     untuned = make_run(tmp_path / "untuned")
     write_report(untuned)
+    assert "needs no dense network to judge" in (untuned / "report.md").read_text()
     assert "tun" not in (untuned / "report.md").read_text().replace("untuned", "")
+
+
+def _set_controls(run, changes, space=None):
+    """Gives trials of a run other controls, by trial, and the settings another space."""
+    lines = [json.loads(line) for line in (run / "trials.jsonl").read_text().splitlines()]
+    for line in lines:
+        if line["controls"]:
+            line["controls"] |= changes(line["trial"])
+    (run / "trials.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    result = json.loads((run / "result.json").read_text())
+    result["best"]["controls"] |= changes(result["best"]["trial"])
+    (run / "result.json").write_text(json.dumps(result))
+    config = json.loads((run / "config.json").read_text())
+    config["search"]["space"] |= space or {}
+    (run / "config.json").write_text(json.dumps(config))
+    write_report(run)
+    return (run / "report.md").read_text()
+
+
+def _facts_of_the_winner(markdown):
+    _, _, after = markdown.partition("of those that were searched:")
+    facts = after.strip().split("\n\n")[0].splitlines()
+    return dict(line.removeprefix("- ").split(": ") for line in facts)
+
+
+def test_a_static_winner_is_shown_without_what_rules_an_update(tmp_path):
+    run = make_run(tmp_path / "run")
+    winner = json.loads((run / "result.json").read_text())["best"]["trial"]
+    markdown = _set_controls(
+        run,
+        lambda trial: {"update_every": "inf" if trial == winner else 1.0, "rate_floor": 0.005},
+        {"update_every": [1.0, "inf"]},
+    )
+    assert set(_facts_of_the_winner(markdown)) == {"init", "update every"}
+    assert not re.search("Fixed for all candidates: .*(schedule|rate floor)", markdown)
+    table = [row.split(" | ") for row in markdown.splitlines() if "| trial |" in row]
+    (names,) = table
+    (own,) = (
+        row.split(" | ") for row in markdown.splitlines() if row.startswith(f"| {winner} | winner")
+    )
+    cells = dict(zip(names, own, strict=True))
+    assert cells["death"] == cells["growth"] == cells["death rate"] == MISSING
+    assert cells["init"] in ("uniform", "er")
+
+
+def test_only_controls_with_a_choice_are_cards_and_the_rest_is_small_print(tmp_path):
+    markdown = _set_controls(
+        make_run(tmp_path / "run"),
+        lambda trial: {"schedule": "constant", "rate_floor": 0.005, "threshold_init": 0.0},
+        {"init": ["uniform"]},
+    )
+    facts = _facts_of_the_winner(markdown)
+    assert set(facts) <= {"death", "growth", "redistribution", "death rate"}
+    (fixed,) = re.findall("Fixed for all candidates: (.*)", markdown)
+    assert "schedule constant" in fixed and "init " in fixed
+    assert "rate floor" not in fixed  # no schedule falls to it
+    assert "horizon" not in fixed and "sparsity" not in fixed
+
+
+def test_sign_flip_has_no_death_rate_to_show(tmp_path):
+    markdown = _set_controls(
+        make_run(tmp_path / "run"), lambda trial: {"death": "sign_flip"}, {"death": ["sign_flip"]}
+    )
+    assert "death rate" not in _facts_of_the_winner(markdown)
+    (names,) = (row for row in markdown.splitlines() if "| trial |" in row)
+    assert "death rate" not in names and "| death |" in names
+
+
+@pytest.mark.parametrize("churn", [0.0, 0.1])
+def test_gates_are_said_to_have_drawn_weights_only_where_masks_have_moved(tmp_path, churn):
+    run = make_run(tmp_path / "run", topology=True)
+    lines = [json.loads(line) for line in (run / "trials.jsonl").read_text().splitlines()]
+    text = "".join(json.dumps(line | {"churn": churn}) + "\n" for line in lines)
+    (run / "trials.jsonl").write_text(text)
+    write_report(run)
+    markdown = (run / "report.md").read_text()
+    assert ("that rises has drawn weights from others that fall" in markdown) == (churn > 0)
+    assert "the wide grey line is the whole network." in markdown

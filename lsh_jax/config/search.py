@@ -84,6 +84,8 @@ class SpaceConfig(Config):
             distinct = len(set(values)) == len(values)
             check(distinct, f"space.{name}", "name each choice once", values)
             for value in values:
+                plain = isinstance(value, (str, int, float))  # JSON knows no other numbers
+                check(plain, f"space.{name}", "hold plain Python values", value)
                 owner(**{name: value})
         self._check_modes()
 
@@ -100,6 +102,13 @@ class SpaceConfig(Config):
                 "`space.redistribution` must not hold both none and none_authors with "
                 f"space.death={','.join(others)}: they differ after threshold death alone, and "
                 "one candidate would be trained twice. Name one of them."
+            )
+        by_rate = [mode for mode in self.death if mode not in ("threshold", "sign_flip")]
+        if self.death_rate == (0,) and by_rate and not all(map(math.isinf, self.update_every)):
+            raise ConfigError(
+                f"`space.death_rate` must hold more than 0 with space.death={','.join(by_rate)}, "
+                "which then removes nothing: for static topologies take "
+                "--space.update-every=inf."
             )
 
 

@@ -4,13 +4,13 @@ Every function takes records or arrays and returns a `matplotlib` Figure that be
 state. `import lsh_jax` leaves this alone.
 """
 
+from lsh_jax.plots.cost import plot_budget
 from lsh_jax.plots.lyapunov import plot_convergence
 from lsh_jax.plots.search import (
     SIGNIFICANT,
     Others,
     Point,
     Trials,
-    plot_budget,
     plot_distance,
     plot_perplexity,
     plot_rounds,

@@ -1,4 +1,4 @@
-"""The pictures of a search, one function each: the paper's Figure 1, the rounds and the cost.
+"""The pictures of a search, one function each: the paper's Figure 1 and the rounds.
 
 The dense network is black, the winner orange, other finalists blue, all others light.
 """
@@ -225,32 +225,6 @@ def plot_scatter(title: str, points: Sequence[Point], ylabel: str, trials: Trial
             axes.annotate(str(point.trial), place, (6, 5), textcoords="offset points")
     axes.margins(0.12)
     legend(figure, reversed(LOOKS), columns=3)
-    return figure
-
-
-@house_style
-def plot_budget(spent: float, dense: float, full: float) -> Figure:
-    """What the search cost against training every candidate to the end.
-
-    Args:
-      spent: epochs of the candidates.
-      dense: epochs of the dense networks.
-      full: epochs of all candidates, had each been trained to the end.
-
-    Returns:
-      A Figure: two bars in epochs.
-    """
-    figure, axes = canvas("Epochs trained", "epochs", "", 2.5)
-    names = ["this search", "every candidate\nto the end"]
-    bars = axes.barh(names, [spent, full], color=[WINNER, OTHER], height=0.55)
-    axes.bar_label(bars, [f"{spent:,.0f}", f"{full:,.0f}"], label_type="center")
-    if dense:
-        look: dict[str, Any] = {"color": "#FFFFFF", "edgecolor": DENSE, "hatch": "..."}
-        bars = axes.barh(names[:1], dense, left=spent, height=0.55, **look)
-        axes.bar_label(bars, [f"+ {dense:,.0f} dense"], padding=6)
-    axes.set_xlim(right=max(1.02 * full, 1.4 * (spent + dense)))  # room for the words
-    axes.invert_yaxis()
-    axes.tick_params(axis="y", length=0)
     return figure
 
 

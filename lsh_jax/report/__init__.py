@@ -7,7 +7,7 @@ directory holds and nothing else, so writing them twice gives the same bytes. Pi
 
 import pathlib
 
-from lsh_jax.report import correlation, evidence, sections, topology, trials
+from lsh_jax.report import correlation, cost, evidence, sections, topology, trials
 from lsh_jax.report.page import to_html, to_markdown
 from lsh_jax.report.run import read_run
 from lsh_jax.report.sections import headline
@@ -35,7 +35,7 @@ def write_report(run: pathlib.Path) -> None:
         correlation.correlation_section(read),
         sections.rounds_section(read),
         trials.trials_section(read),
-        sections.cost_section(read),
+        cost.cost_section(read),
         sections.settings_section(read),
     ]
     content = f"Hyperpruning: {read.name}", sections.subtitle(read), parts

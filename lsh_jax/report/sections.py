@@ -1,4 +1,4 @@
-"""The sections of a report that are words and tables: result, rounds, cost, settings."""
+"""The sections of a report that are words and tables: result, rounds, settings."""
 
 import contextlib
 import json
@@ -8,9 +8,10 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from lsh_jax import plots
+from lsh_jax.report.controls import winner_controls
+from lsh_jax.report.cost import tuning_text
 from lsh_jax.report.formatting import (
     MISSING,
-    duration,
     number,
     percent,
     plural,
@@ -45,7 +46,6 @@ def result_section(run: Run) -> Section:
     result, best, dense = run.result, run.result["best"], run.result["dense"]
     change = result["beats_dense"]["difference"]
     of_all = f" of {dense['nonzeros']:,}" if dense.get("nonzeros") else ""
-    controls = best["controls"].items()
     facts = [
         ("winner", f"trial {best['trial']}"),
         ("test perplexity", number(best["test_perplexity"])),
@@ -72,27 +72,11 @@ def result_section(run: Run) -> Section:
         *(Text(text, "warning") for text in _warnings(run)),
         Facts(facts),
         Table(("network", "#validation perplexity", "#test perplexity", "#epoch"), rows),
-        *(Text(text) for text in (*_conditions(run), *_tuning(run))),
+        *(Text(text) for text in (*_conditions(run), *tuning_text(run))),
         Text(note, "note"),
-        Text("The winner's controls:"),
-        Facts([(name.replace("_", " "), setting(value)) for name, value in controls]),
+        *winner_controls(run),
     ]
     return Section("Result", blocks)
-
-
-def _tuning(run: Run) -> Iterator[str]:
-    """That the dense network had the candidates' choice of hyperparameters, where they had one."""
-    dense, budget = run.result["dense"], run.result["budget"]
-    if not dense.get("tuning_trials"):
-        return
-    chosen = ", ".join(
-        f"{name.replace('_', ' ')} {setting(value)}" for name, value in dense["hyper"].items()
-    )
-    yield (
-        "Hyperparameters of training were searched as well. So the dense network was tuned first, "
-        f"over {plural(dense['tuning_trials'], 'trial')} of {budget['epochs_tuning']:,.0f} epochs "
-        f"in all, which count below; it chose {chosen}."
-    )
 
 
 def _conditions(run: Run) -> Iterator[str]:
@@ -253,39 +237,6 @@ def _rounds(run: Run) -> list[dict[str, Any]]:
     ]
     finals = {"round": len(run.rounds), "epochs": last, "entered": run.finalists}
     return [*run.rounds, {**finals, "failed": failed, "survivors": [run.winner]}]
-
-
-def cost_section(run: Run) -> Section:
-    """What was spent, against training every candidate to the end."""
-    budget, result = run.result["budget"], run.result
-    spent, dense, full = (
-        budget[name] for name in ("epochs_spent", "epochs_dense", "epochs_full_search")
-    )
-    tuning = budget.get("epochs_tuning", 0)
-    text = (
-        f"The candidates were trained for {spent:,.0f} epochs; training each of them to the end "
-        f"would take {full:,.0f}: {percent(budget['ratio'])} of that was spent"
-    )
-    if given(run):
-        text += ". The dense network was given, not trained here; its epochs are not counted."
-    else:
-        text += (
-            f", or {percent(budget['ratio_with_dense'])} with the {dense:,.0f} epochs of the dense "
-            f"networks{f' and {tuning:,.0f} of their tuning' if tuning else ''}, which a search by "
-            "perplexity could do without."
-        )
-    facts = [
-        ("epochs of candidates", f"{spent:,.0f}"),
-        ("epochs of dense networks", f"{dense:,.0f}"),
-        *([("epochs of their tuning", f"{tuning:,.0f}")] if tuning else []),
-        ("epochs of a full search", f"{full:,.0f}"),
-        ("wall time", duration(result.get("wall_s"))),
-        ("programs compiled", setting(result.get("compilations"))),
-    ]
-    alt = f"Bars: {spent:,.0f} epochs spent on candidates, {full:,.0f} for training all to the end"
-    picture = Picture(to_svg(plots.plot_budget(spent, dense + tuning, full), alt), alt)
-    caption = "The shorter the upper bar, the more the halving saved."
-    return Section("What it cost", [Text(text), Facts(facts), Pictures([picture], caption)])
 
 
 def settings_section(run: Run) -> Section:

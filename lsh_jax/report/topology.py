@@ -69,8 +69,9 @@ def topology_sections(run: Run) -> Iterator[Section]:
     history = [r for r in run.candidates.get(run.winner, []) if r.topology]
     if history:
         density = _density_picture(history, parts, best["weights"])
+        moved = any(record.churn for record in history)
         blocks += [
-            Pictures([density], _density_caption(parts)),
+            Pictures([density], _density_caption(parts, moved=moved)),
             Pictures(list(_share_pictures(run)), _SHARES_CAPTION),
             Text(_moved(history, best["live"] / best["weights"])),
         ]
@@ -159,14 +160,14 @@ def _share_pictures(run: Run) -> Iterator[Picture]:
         yield Picture(to_svg(plot(trials), alt), alt)
 
 
-def _density_caption(parts: list[dict[str, Any]]) -> str:
+def _density_caption(parts: list[dict[str, Any]], *, moved: bool) -> str:
     left_out = len({part["leaf"] for part in parts}) - _PANELS
     rest = f" There is no room for the last {left_out} leaves." if left_out > 0 else ""
-    return (
-        "Of the winner; the wide grey line is the whole network. A gate above the others of its "
-        "leaf has drawn weights from them, a leaf that rises has drawn them from other leaves."
-        f"{rest}"
+    drawn = (
+        " A gate or a leaf that rises has drawn weights from others that fall; where lines start "
+        "apart, that is the initial draw."
     )
+    return f"Of the winner; the wide grey line is the whole network.{drawn * moved}{rest}"
 
 
 _SHARES_CAPTION = (

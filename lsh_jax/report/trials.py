@@ -2,13 +2,12 @@
 
 import math
 
+from lsh_jax.report.controls import column_names, control
 from lsh_jax.report.formatting import MISSING, number, setting, with_error
 from lsh_jax.report.page import Section, Table, Text
 from lsh_jax.report.run import GIVEN, Run, given, outcome
 from lsh_jax.report.sections import SCORES
 from lsh_jax.search.ledger import Record, best_epoch
-
-_CONTROLS = ("init", "death", "growth", "redistribution", "death_rate")
 
 
 def trials_section(run: Run) -> Section:
@@ -59,16 +58,6 @@ def _rank(run: Run, history: list[Record]) -> tuple[bool, bool, float, int, floa
     )
 
 
-def _control_names(run: Run) -> list[str]:
-    """The methodological controls, and whatever else differs between the candidates."""
-    seen: dict[str, set[str]] = {}
-    for history in run.candidates.values():
-        for name, value in history[0].controls.items():
-            seen.setdefault(name, set()).add(str(value))
-    others = [name for name, values in seen.items() if name not in _CONTROLS and len(values) > 1]
-    return [*_CONTROLS, *others]
-
-
 def _cells(run: Run, ended: str, history: list[Record]) -> dict[str, str]:
     """The row of a trial by column."""
     last = history[-1]
@@ -79,8 +68,8 @@ def _cells(run: Run, ended: str, history: list[Record]) -> dict[str, str]:
         best = number(record.val_perplexity) + (f" ({epoch})" if epoch else "")
     names = {"redistribution": "redistr.", "death_rate": "#death rate"}
     controls = {
-        names.get(name, name.replace("_", " ")): setting(last.controls.get(name))
-        for name in _control_names(run)
+        names.get(name, name.replace("_", " ")): control(last.controls, name)
+        for name in column_names(run)
     }
     return {
         "trial": str(last.trial),

@@ -4,7 +4,7 @@ import dataclasses
 import hashlib
 import json
 import pathlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, NamedTuple
 
 from lsh_jax.checkpoint import (
@@ -94,8 +94,8 @@ def train_dense(
         measured = run_epoch(task, directory, candidate, epoch, live, on_segment)
         if measured.failure is not None:
             raise SearchError(
-                f"The dense network failed in epoch {epoch}: {measured.failure}. Change the "
-                "training recipe, e.g. lower --train.learning-rate."
+                f"The dense network failed in epoch {epoch}: {measured.failure}. "
+                f"{name_remedy(hyper)}"
             )
         assert measured.exponents is not None and measured.std_error is not None
         save_spectrum(directory, "dense", epoch, measured.exponents, measured.std_error)
@@ -103,7 +103,22 @@ def train_dense(
         ledger.append(record)
         keep_checkpoints(directory, "dense", {epoch, best_epoch(ledger.history("dense"))})
         on_event("record", {"record": record})
-    return _load(task, directory, ledger)
+    return load_reference(task, directory, ledger, candidate)
+
+
+def name_remedy(chosen: Iterable[str]) -> str:
+    """What to change of a training that fails.
+
+    Args:
+      chosen: the hyperparameters that are in the space; the others are in the recipe.
+    """
+    flags = [f"--space.{name.replace('_', '-')}" for name in chosen]
+    rate = "--space.learning-rate"
+    if rate not in flags:
+        rate = "--train.learning-rate"
+    others = ", ".join(flag for flag in flags if flag != rate)
+    text = f"Change the training recipe, e.g. lower {rate}"
+    return f"{text}, or change {others}." if others else f"{text}."
 
 
 def load_dense(task: Task, directory: pathlib.Path) -> DenseReference:
@@ -130,7 +145,8 @@ def load_dense(task: Task, directory: pathlib.Path) -> DenseReference:
             f"hyperparameters were tuned ({values}). Leave --dense out."
         )
     try:
-        return _load(task, directory, ledger)
+        candidate = Candidate("dense", DENSE, ledger.history("dense")[0].seed)
+        return load_reference(task, directory, ledger, candidate)
     except CheckpointError as error:
         raise ConfigError(f"`dense` must be a whole run: {error}") from error
 
@@ -203,13 +219,23 @@ def adopt(
         ledger.append(dataclasses.replace(record, trial=name))
 
 
-def _load(task: Task, directory: pathlib.Path, ledger: Ledger) -> DenseReference:
-    records = ledger.history("dense")
-    spectra = {
-        record.epoch: Spectrum(*load_spectrum(directory, "dense", record.epoch))
-        for record in records
-    }
-    candidate = Candidate("dense", DENSE, records[0].seed)
+def load_reference(
+    task: Task, directory: pathlib.Path, ledger: Ledger, candidate: Candidate
+) -> DenseReference:
+    """A dense network that is trained already, as the reference, whatever its trial is called.
+
+    Args:
+      task: the task.
+      directory: of its spectra and of the checkpoint of its best epoch.
+      ledger: of that directory.
+      candidate: the network.
+
+    Returns:
+      The reference; its records are those of training it as "dense".
+    """
+    name, records = candidate.trial, ledger.history(candidate.trial)
+    spectra = {r.epoch: Spectrum(*load_spectrum(directory, name, r.epoch)) for r in records}
     template = load_state(task, directory, candidate, 0)
-    path = checkpoint_path(directory, "dense", best_epoch(records))
-    return DenseReference(records, spectra, restore_checkpoint(path, template))
+    path = checkpoint_path(directory, name, best_epoch(records))
+    own = [dataclasses.replace(r, trial="dense", round=None, score=None) for r in records]
+    return DenseReference(own, spectra, restore_checkpoint(path, template))

@@ -184,18 +184,28 @@ def _dense(
     on_event: OnEvent,
     tuning: Tuning,
 ) -> DenseReference:
-    """Trains or finds the dense networks, one a seed, and copies them into the run."""
+    """Trains or finds the dense networks, one a seed, and copies them into the run.
+
+    The first is that of the tuning, where there was one.
+    """
     references: list[DenseReference] = []
-    for index in range(config.dense_seeds):
+    epochs = config.final_epochs
+    if tuning.reference is not None:
+        chosen = ", ".join(f"{name}={value:g}" for name, value in tuning.hyper.items())
+        on_event("notice", {"text": f"the dense network is the run tuned to {chosen}"})
+        adopt(tuning.reference, run, ledger)
+        references.append(tuning.reference)
+    for index in range(len(references), config.dense_seeds):
         name = "dense" if index == 0 else f"dense-{index}"
         seed = config.seed + index
         own_task = task if index == 0 else task.with_seed(seed)
-        epochs = config.final_epochs
         directory = run / "dense" / str(seed)
         if cache_dir is not None:
             directory = cached_directory(pathlib.Path(cache_dir), own_task, epochs, tuning.hyper)
-        if Ledger(directory / LEDGER).get("dense", epochs) is not None:
+        done = len(Ledger(directory / LEDGER).history("dense"))
+        if done >= epochs:
             on_event("notice", {"text": f"{name} is taken from the cache, {epochs} epochs"})
+        on_event("done", {"epochs": tuning.num_epochs + index * epochs + done})
         try:
             with locked(directory, wait=True):
                 dense = train_dense(own_task, epochs, seed, directory, on_event, tuning.hyper)

@@ -191,7 +191,10 @@ def _make_task(
         baseline_nll=baseline,
         topology=_topology(model, data),
         check_space=functools.partial(
-            check_space, momentum=config.momentum > 0, gates=model.config.cell != "tanh"
+            check_space,
+            momentum=config.momentum > 0,
+            gates=model.config.cell != "tanh",
+            matrices=True,
         ),
     )
 

@@ -32,7 +32,8 @@ def halve(search: Search, pool: list[Candidate]) -> tuple[list[dict[str, Any]], 
         scores = _scores(search, entering, epochs)
         if not scores:
             reasons = {search.ledger.history(candidate.trial)[-1].reason for candidate in entering}
-            raise SearchError(f"All candidates failed: {'; '.join(sorted(map(str, reasons)))}.")
+            failures = "; ".join(sorted(map(str, reasons)))
+            raise SearchError(f"All {_entrants(search)} failed: {failures}.")
         _warn_of_beginners(search, scores, epochs)
         finished = len(scores) <= config.finalists
         count = len(scores)
@@ -57,6 +58,11 @@ def halve(search: Search, pool: list[Candidate]) -> tuple[list[dict[str, Any]], 
         epochs += config.ei
 
 
+def _entrants(search: Search) -> str:
+    """What enters the rounds; while the dense network is tuned these are no candidates."""
+    return "candidates" if search.dense is not None else "trials"
+
+
 def _warn_of_beginners(search: Search, scores: Mapping[int, float], epoch: int) -> None:
     """Tells of candidates that are scored before they have begun to learn."""
     if search.task.baseline_nll is None:
@@ -65,8 +71,8 @@ def _warn_of_beginners(search: Search, scores: Mapping[int, float], epoch: int) 
     records = [search.ledger.get(trial, epoch) for trial in scores]
     above = sum(record is not None and (record.val_nll or 0.0) > baseline for record in records)
     if above:
-        text = f"{above} of {len(scores)} candidates are scored while no better than the unigram "
-        text += "perplexity: their scores say little; raise e0 or train on more text"
+        text = f"{above} of {len(scores)} {_entrants(search)} are scored while no better than the "
+        text += "unigram perplexity: their scores say little; raise e0 or train on more text"
         search.on_event("notice", {"text": text})
 
 
@@ -81,7 +87,10 @@ def _scores(search: Search, candidates: list[Candidate], epoch: int) -> dict[int
 
 
 def release(search: Search, losers: Iterable[Candidate]) -> None:
-    """Deletes the checkpoints of candidates that lost, unless all are to be kept."""
+    """Deletes the checkpoints of candidates that lost, unless all are to be kept.
+
+    Those of a tuning stay until the dense network is chosen: they stand in where finalists fail.
+    """
     for candidate in losers:
-        if not search.keep_all:
+        if not search.keep_all and search.dense is not None:
             keep_checkpoints(search.run, candidate.trial, set())

@@ -26,6 +26,10 @@ class Condition(NamedTuple):
     only: tuple[Any, ...] = ()
     unless: tuple[Any, ...] = ()
 
+    def holds(self, value: Any) -> bool:
+        """Whether the parent's value is one of those."""
+        return value in self.only if self.only else value not in self.unless
+
 
 _DYNAMIC = Condition("update_every", unless=(math.inf,))  # a static topology is never updated
 _AT_A_RATE = Condition("death", unless=("sign_flip",))  # whose number of deaths is not chosen
@@ -71,11 +75,36 @@ def children(space: Space, parent: str, value: Any) -> list[str]:
     found = []
     for name in space.choices:
         condition = space.conditions.get(name)
-        if condition is not None and condition.parent == parent:
-            wanted = value in condition.only if condition.only else value not in condition.unless
-            if wanted:
-                found.append(name)
+        if condition is not None and condition.parent == parent and condition.holds(value):
+            found.append(name)
     return found
+
+
+def in_play(space: Space) -> list[str]:
+    """The controls that matter in some configuration, in the order of the space."""
+    found: set[str] = set()
+    names = roots(space)
+    while names:
+        found.update(names)
+        values = ((name, value) for name in names for value in space.choices[name])
+        below = itertools.chain.from_iterable(children(space, *pair) for pair in values)
+        names = [name for name in below if name not in found]
+    return [name for name in space.choices if name in found]
+
+
+def matters(name: str, controls: Mapping[str, Any]) -> bool:
+    """Whether a control rules anything of a candidate.
+
+    Args:
+      name: of the control.
+      controls: all of the candidate's, as the ledger has them.
+    """
+    condition = CONDITIONS.get(name)
+    if condition is None or condition.parent not in controls:
+        return True
+    value = controls[condition.parent]
+    value = math.inf if value == "inf" else value
+    return matters(condition.parent, controls) and condition.holds(value)
 
 
 def size(space: Space) -> int:
@@ -142,18 +171,26 @@ def candidate_seed(controls: Mapping[str, Any], seed: int) -> int:
     return int.from_bytes(hashlib.sha256(text.encode()).digest()[:4], "little") >> 1
 
 
-def check_space(space: SpaceConfig, *, momentum: bool, gates: bool = True) -> None:
+def check_space(
+    space: SpaceConfig, *, momentum: bool, gates: bool = True, matrices: bool = False
+) -> None:
     """Refuses modes that a task cannot serve.
 
     Args:
       space: the choices.
       momentum: whether its optimizer keeps one.
       gates: whether there are several side by side in any of its matrices.
+      matrices: whether all its prunable leaves have two axes.
 
     Raises:
       ConfigError: when a candidate would grow or redistribute by a momentum that there is not, or
-        when growth by gates would be random growth under another name.
+        when growth by gates or init by kernels would be another mode under a second name.
     """
+    if matrices and {"er", "erk"} <= set(space.init):
+        raise ConfigError(
+            "`space.init` must not hold both er and erk where all prunable weights are matrices: "
+            "they are the same there, and candidates would be trained twice. Leave erk out."
+        )
     if all(map(math.isinf, space.update_every)):
         return
     if not gates and {"random", "random_gates"} <= set(space.growth):

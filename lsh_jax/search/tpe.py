@@ -77,7 +77,7 @@ def _chosen(space: Space, names: list[str], indices: Mapping[str, Any]) -> Assig
     """The values of `names` and of what matters because of them."""
     assignment: Assignment = {}
     for name in names:
-        choices = space.choices[name]
+        choices = _indexed(space.choices[name])
         value = choices[int(indices[name][0]) if len(choices) > 1 else 0]
         assignment |= {name: value, **_chosen(space, children(space, name, value), indices)}
     return assignment
@@ -86,6 +86,11 @@ def _chosen(space: Space, names: list[str], indices: Mapping[str, Any]) -> Assig
 def _is_ordered(choices: tuple[Any, ...]) -> bool:
     numeric = all(isinstance(choice, (int, float)) for choice in choices)
     return numeric and len(choices) >= _ORDERED_FROM
+
+
+def _indexed(choices: tuple[Any, ...]) -> tuple[Any, ...]:
+    """The choices as hyperopt numbers them: ordered ones by size, however they were typed."""
+    return tuple(sorted(choices)) if _is_ordered(choices) else choices
 
 
 def _nodes(space: Space, names: list[str], built: dict[str, Any]) -> dict[str, Any]:
@@ -99,7 +104,7 @@ def _nodes(space: Space, names: list[str], built: dict[str, Any]) -> dict[str, A
 
     nodes: dict[str, Any] = {}
     for name in names:
-        choices = space.choices[name]
+        choices = _indexed(space.choices[name])
         below = [children(space, name, value) for value in choices]
         if all(branch == below[0] for branch in below):
             nodes |= _nodes(space, below[0], built)
@@ -125,7 +130,9 @@ def _trials(space: Space, labels: list[str], history: list[Observation]) -> Any:
     documents = []
     for trial, assignment, score in history:
         indices = {
-            name: [space.choices[name].index(assignment[name])] if name in assignment else []
+            name: [_indexed(space.choices[name]).index(assignment[name])]
+            if name in assignment
+            else []
             for name in labels
         }
         if score is None or not math.isfinite(score):

@@ -2,9 +2,11 @@
 
 A candidate with a learning rate of its own, held against a dense network that never had the
 choice, may win by the learning rate. So the dense network chooses first: as many trials as the
-pool holds, by the same algorithm, through the same rounds of halving. They are judged by
-validation nll, for a Lyapunov spectrum can only be held against that of the network sought here.
-The choice is then trained from the start as the dense reference; every epoch counts.
+pool holds, by the same algorithm, through the same rounds of halving, its finalists to the end.
+They are judged by validation nll, for a Lyapunov spectrum can only be held against that of the
+network sought here; of the finalists, as of the candidates', the best epoch counts. The run that
+is chosen is the dense reference: trained again it would be the same, bit for bit. Every epoch
+counts.
 """
 
 import dataclasses
@@ -14,16 +16,23 @@ from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 from lsh_jax.config import ConfigError, SearchConfig, SpaceConfig
-from lsh_jax.search.dense import OnEvent, SearchError
-from lsh_jax.search.driver import Search
+from lsh_jax.search.dense import (
+    DenseReference,
+    OnEvent,
+    SearchError,
+    load_reference,
+    name_remedy,
+)
+from lsh_jax.search.driver import Search, advance
 from lsh_jax.search.executors import Executor
-from lsh_jax.search.ledger import Ledger
+from lsh_jax.search.ledger import Ledger, Record, best_epoch
 from lsh_jax.search.pool import fill_pool
-from lsh_jax.search.rounds import halve, release
-from lsh_jax.search.run_directory import LEDGER
+from lsh_jax.search.rounds import halve
+from lsh_jax.search.run_directory import LEDGER, keep_checkpoints
 from lsh_jax.search.space import assignments, hyper, make_space, size
-from lsh_jax.search.successive_halving import plan, screening_epochs
+from lsh_jax.search.successive_halving import num_epochs, plan
 from lsh_jax.search.task import Task
+from lsh_jax.search.trial import Candidate
 from lsh_jax.types import Hyper
 
 
@@ -32,10 +41,11 @@ class Tuning(NamedTuple):
 
     hyper: dict[str, float]  # empty where the space holds no hyperparameters
     num_trials: int
-    num_epochs: int
+    num_epochs: int  # but for those of `reference`, which are the dense network's
+    reference: DenseReference | None  # the run that was chosen; None where nothing was to choose
 
 
-UNTUNED = Tuning({}, 0, 0)
+UNTUNED = Tuning({}, 0, 0, None)
 
 
 def tuning_config(config: SearchConfig) -> SearchConfig:
@@ -51,8 +61,12 @@ def is_tuned(config: SearchConfig) -> bool:
 
 
 def epochs_tuning(config: SearchConfig) -> int:
-    """Epochs that the dense network's tuning takes where no trial fails; 0 without any."""
-    return screening_epochs(plan(tuning_config(config))) if is_tuned(config) else 0
+    """Epochs that the dense network's tuning takes where no trial fails; 0 without any.
+
+    Those of the run that is chosen are left out: they are the dense network's.
+    """
+    own = tuning_config(config)
+    return num_epochs(own, plan(own)) - config.final_epochs if is_tuned(config) else 0
 
 
 def check_dense_given(space: SpaceConfig) -> None:
@@ -112,14 +126,72 @@ def tune_dense(
         on_event=_renamed(on_event),
         keep_all=keep_all,
     )
+    on_event("done", {"epochs": len(_trained(search))})
     try:
-        _, finalists = halve(search, fill_pool(search))
+        pool = fill_pool(search)
+        rounds, finalists = halve(search, pool)
+        chosen = _choose(search, pool, finalists, len(rounds))
     except SearchError as error:
-        raise SearchError(f"The dense network could not be tuned. {error}") from error
-    release(search, finalists)
-    trained = [r for r in search.ledger.records() if r.duplicate_of is None]
-    num_trials = len({record.trial for record in trained})
-    return Tuning(dict(finalists[0].hyper), num_trials, len(trained))
+        remedy = name_remedy(name for name in Hyper._fields if getattr(config.space, name))
+        text = f"The dense network could not be tuned. {error} {remedy}"
+        raise SearchError(text) from error
+    if not keep_all:
+        best = best_epoch(search.ledger.history(chosen.trial))
+        for trial in pool:
+            keep_checkpoints(directory, trial.trial, {best} if trial == chosen else set())
+    trained = _trained(search)
+    return Tuning(
+        hyper=dict(chosen.hyper),
+        num_trials=len({record.trial for record in trained}),
+        num_epochs=len(trained) - config.final_epochs,
+        reference=load_reference(task, directory, search.ledger, chosen),
+    )
+
+
+def _trained(search: Search) -> list[Record]:
+    return [record for record in search.ledger.records() if record.duplicate_of is None]
+
+
+def _choose(
+    search: Search, pool: list[Candidate], finalists: list[Candidate], search_round: int
+) -> Candidate:
+    """Trains the finalists to the end; the one of the lowest nll at its best epoch.
+
+    One that fails on the way is out: as the dense reference it would lack the epochs after that.
+    Where all do, the next best trials are trained to the end in their place, until one gets there.
+    """
+    lowest: dict[int, float] = {}  # by place, to whom ties go
+    reasons = set()
+    runners_up = _runners_up(search, pool, finalists)
+    for place, trial in enumerate([*finalists, *runners_up]):
+        if place >= len(finalists) and lowest:
+            break
+        if place == len(finalists):
+            text = "all finalists failed, so the next best trials are trained to the end"
+            search.on_event("notice", {"text": text})
+        advance(search, trial, search.config.final_epochs, search_round)
+        history = search.ledger.history(trial.trial)
+        if history[-1].status == "failed":
+            reasons.add(str(history[-1].reason))
+            continue
+        record = search.ledger.get(trial.trial, best_epoch(history))
+        assert record is not None and record.val_nll is not None
+        lowest[place] = record.val_nll
+    if not lowest:
+        raise SearchError(f"All trials failed: {'; '.join(sorted(reasons))}.")
+    return [*finalists, *runners_up][min(lowest, key=lambda place: (lowest[place], place))]
+
+
+def _runners_up(
+    search: Search, pool: list[Candidate], finalists: list[Candidate]
+) -> list[Candidate]:
+    """The others that have not failed, who came farthest first, then by score."""
+    places: list[tuple[int, float, int]] = []
+    for index, trial in enumerate(pool):
+        last = search.ledger.history(trial.trial)[-1]
+        if trial not in finalists and last.score is not None:
+            places.append((-last.epoch, last.score, index))
+    return [pool[index] for _, _, index in sorted(places)]
 
 
 def _renamed(on_event: OnEvent) -> OnEvent:

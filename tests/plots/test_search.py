@@ -139,6 +139,15 @@ def test_budget_draws_the_dense_epochs_only_where_there_are_some():
     assert len(plots.plot_budget(70, 0, 192).axes[0].patches) == 2
 
 
+def test_budget_tells_the_tuning_from_the_dense_networks():
+    axes = plots.plot_budget(70, 24, 192, tuning=10).axes[0]
+    assert [bar.get_width() for bar in axes.patches] == [70, 192, 24, 10]
+    assert [bar.get_x() for bar in axes.patches][2:] == [70, 94]
+    assert "+ 24 dense\n+ 10 tuning" in [text.get_text() for text in axes.texts]
+    (alone,) = (t for t in plots.plot_budget(70, 24, 192).axes[0].texts if "+" in t.get_text())
+    assert alone.get_text() == "+ 24 dense"
+
+
 def test_figures_belong_to_no_window_and_no_global_state():
     assert plots.plot_budget(70, 24, 192).canvas.manager is None
     assert "pyplot" not in inspect.getsource(plots)

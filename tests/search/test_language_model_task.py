@@ -53,6 +53,11 @@ def test_a_space_with_modes_by_momentum_needs_it_in_the_recipe():
         task().check_space(space)
 
 
+def test_a_space_with_er_under_two_names_is_refused():
+    with pytest.raises(ConfigError, match=r"`space.init` must not hold both er and erk"):
+        task().check_space(SpaceConfig(init=("er", "erk")))
+
+
 @pytest.mark.parametrize("segments", range(1, 129))
 def test_updates_at_every_segment_are_understood_in_float32(segments):
     assert segments_between_updates(float(np.float32(1 / segments)), segments) == 1

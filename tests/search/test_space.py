@@ -1,6 +1,7 @@
 import itertools
 import math
 
+import numpy as np
 import pytest
 
 from lsh_jax.config import ConfigError, SearchConfig, SpaceConfig, SparsityConfig
@@ -12,7 +13,9 @@ from lsh_jax.search.space import (
     candidate_seed,
     check_space,
     hyper,
+    in_play,
     make_space,
+    matters,
     size,
     sparsity_config,
 )
@@ -160,3 +163,50 @@ def test_the_two_kinds_of_none_are_refused_together_where_they_are_the_same():
 def test_the_death_rate_cannot_judge_a_death_without_one():
     with pytest.raises(ConfigError, match=r"`metric` death-rate needs .*sign_flip"):
         SearchConfig(metric="death-rate", space=SpaceConfig(death=("set", "sign_flip")))
+
+
+def test_what_matters_of_a_candidate_is_what_the_search_chose():
+    """Of the full configurations as the ledger has them, against the assignments behind them."""
+    choices = {
+        "death": ("magnitude", "threshold", "sign_flip"),
+        "update_every": (1.0, math.inf),
+        "schedule": ("cosine", "constant"),
+        "rate_floor": (0.005, 0.1),
+        "threshold_init": (0.0, 1e-3),
+    }
+    for assignment, made in configurations(**choices, learning_rate=(1.0, 2.0)):
+        controls = made.to_json() | hyper(assignment)
+        own = [name for name in controls if matters(name, controls)]
+        assert set(own) - {"sparsity", "horizon", "sparsity_schedule"} == set(assignment)
+
+
+def test_controls_that_matter_nowhere_are_not_in_play():
+    static = make_space(SearchConfig(space=SpaceConfig(update_every=(math.inf,), clip=(1.0,))))
+    assert in_play(static) == ["init", "update_every", "init_sampling", "clip"]
+    mixed = SpaceConfig(update_every=(0.5, math.inf), death=("sign_flip", "set"))
+    names = in_play(make_space(SearchConfig(space=mixed)))
+    assert "death_rate" in names and "rate_floor" in names and "threshold_init" not in names
+
+
+def test_kernels_are_refused_as_another_name_for_er_where_there_are_only_matrices():
+    space = SpaceConfig(init=("er", "erk"))
+    check_space(space, momentum=False)
+    with pytest.raises(ConfigError, match=r"`space.init` must not hold both er and erk"):
+        check_space(space, momentum=False, matrices=True)
+    check_space(SpaceConfig(init=("uniform", "erk")), momentum=False, matrices=True)
+
+
+def test_a_death_rate_of_0_alone_is_refused_where_it_makes_a_static_topology():
+    for updates in ((1.0,), (1.0, math.inf)):
+        with pytest.raises(ConfigError, match=r"death=set, .*--space.update-every=inf"):
+            SpaceConfig(death=("set", "sign_flip"), death_rate=(0.0,), update_every=updates)
+    SpaceConfig(death_rate=(0.0, 0.5))
+    SpaceConfig(death=("threshold", "sign_flip"), death_rate=(0.0,))
+    SpaceConfig(death_rate=(0.0,), update_every=(math.inf,))
+
+
+@pytest.mark.parametrize("number", [np.float32(0.5), np.int64(1)])
+def test_numbers_that_json_cannot_hold_are_refused_at_once(number):
+    with pytest.raises(ConfigError, match=r"`space.death_rate` must hold plain Python values"):
+        SpaceConfig(death_rate=(0.4, number))
+    assert SpaceConfig(death_rate=tuple(np.array([0.4, 0.5]))).death_rate == (0.4, 0.5)

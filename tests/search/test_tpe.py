@@ -179,3 +179,12 @@ def test_every_branch_of_a_wide_search_space_gives_a_valid_candidate():
         sparsity_config(assignment, config)
         history.append(Observation(trial, assignment, float(len(assignment))))
     assert {len(assignment) for _, assignment, _ in history} >= {4, 13}  # static, and all but one
+
+
+@pytest.mark.parametrize("algo", ["tpe", "random"])
+def test_numbers_are_searched_by_size_in_whatever_order_they_were_typed(algo):
+    typed = Space({**SPACE.choices, "rate": (0.4, 0.1, 0.6, 0.3, 0.2, 0.5)})
+    history = drive(12, bowl)
+    for trial in range(12, 20):
+        by_size = propose(algo, SPACE, history, trial, seed=5)
+        assert propose(algo, typed, history, trial, seed=5) == by_size
