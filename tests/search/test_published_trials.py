@@ -14,7 +14,7 @@ from lsh_jax.statistics import spearman
 
 @pytest.fixture(scope="module")
 def trials():
-    """The published trials; LSH_JAX_PUBLISHED_TRIALS or a folder beside the project names the file."""
+    """The published trials; LSH_JAX_PUBLISHED_TRIALS names the file, or a folder beside us."""
     default = pathlib.Path(__file__).resolve().parents[3] / "shared" / "reference"
     path = os.environ.get("LSH_JAX_PUBLISHED_TRIALS", default / "published_trials.json")
     if not pathlib.Path(path).is_file():
