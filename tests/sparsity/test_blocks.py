@@ -65,6 +65,7 @@ def test_every_block_is_exact_through_updates_with_every_death_and_growth(granul
     assert changed > 100
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("granularity", PATTERNS)
 def test_blocks_agree_with_plain_numpy(granularity):
     fixed = {

@@ -172,6 +172,7 @@ def test_exactly_the_ceiling_of_the_share_dies_where_told_to(name):
     assert checked > 5
 
 
+@pytest.mark.slow
 def test_a_threshold_of_ones_own_doubles_until_it_removes_enough():
     config = SparsityConfig(death="threshold", threshold_init=1e-3, schedule="constant")
     ((_, first, history),) = worlds.side_by_side([config], 7)

@@ -44,6 +44,7 @@ def test_gates_that_count_for_themselves_agree_with_plain_numpy():
     worlds.assert_agree(*gate_runs(), data=DATA, **fixed)
 
 
+@pytest.mark.slow
 def test_gates_keep_their_counts_without_redistribution():
     checked = 0
     for config, first, history in worlds.one_by_one(*gate_runs()):
@@ -55,6 +56,7 @@ def test_gates_keep_their_counts_without_redistribution():
     assert checked > 5
 
 
+@pytest.mark.slow
 def test_gates_of_a_leaf_gain_and_lose_to_each_other_where_the_leaf_counts():
     moved, gates = 0, worlds.NUM_GATES
     for config, first, history in worlds.one_by_one(*worlds.grid()):
