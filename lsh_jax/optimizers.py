@@ -249,7 +249,7 @@ def _check_owner(init: Callable[[Params], PyTree], opt_state: PyTree) -> None:
 
     try:
         optax.tree.map_params(recorded, lambda slot: slot, opt_state, is_leaf=_is_no_slot)
-    except Exception as error:
+    except Exception as error:  # whatever a foreign optimizer raises on a state not its own
         if not made:
             raise _unreadable(opt_state) from error
         raise ConfigError(
