@@ -111,27 +111,29 @@ def start_averaging(state: SntAsgdState, params: Params, masks: Masks) -> SntAsg
     )
 
 
-def averaged_params(state: SntAsgdState, params: Params) -> Params:
+def averaged_params(state: SntAsgdState, params: Params, masks: Masks) -> Params:
     """The parameters to evaluate: the averages where there are any, otherwise the weights.
 
-    Averages follow the masks of the last step. Evaluate before a change of the topology, or after
-    the next step, not between: until then a weight that has just died keeps its average.
+    Masks are applied to both: the average of a weight that has died since the last step is still
+    in the state.
 
     Args:
-      state: of `snt_asgd`, after a step.
-      params: the weights after that step.
+      state: of `snt_asgd`.
+      params: the weights.
+      masks: bool tree like them, of the topology to evaluate.
 
     Returns:
       A tree like `params`, of their types too, with exact zeros where they are dead.
     """
     if state.averages is None:
-        return params
-    return jax.tree.map(
+        return apply_masks(params, masks)
+    found = jax.tree.map(
         lambda average, param, step: jnp.where(step > 0, average.astype(param.dtype), param),
         state.averages,
         params,
         state.steps,
     )
+    return apply_masks(found, masks)
 
 
 def nt_triggered(

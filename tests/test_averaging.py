@@ -65,7 +65,7 @@ def test_without_masks_it_is_asgd_of_torch():
         # Float32 over forty steps, numbers of size 3; torch divides by norm + 1e-6.
         close = functools.partial(np.testing.assert_allclose, rtol=1e-5, atol=4e-6)
         close(flat(params), reference["iterates"][t])
-        close(flat(averaged_params(state, params)), reference["averages"][t])
+        close(flat(averaged_params(state, params, ONES)), reference["averages"][t])
     np.testing.assert_array_equal(flat(state.steps), 40)
 
 
@@ -90,7 +90,7 @@ def test_a_regrown_weight_averages_only_what_it_has_lived_through_since():
             lived.append(weight) if lives else lived.clear()
         expected = [np.mean(lived[1:] or lived or [0.0]) for lived in history]
         params, state = step(params, state, tree(grads), masks, True, SETTINGS)
-        average = flat(averaged_params(state, params))
+        average = flat(averaged_params(state, params, masks))
         np.testing.assert_allclose(average, expected, rtol=1e-5, atol=4e-6)  # float32
         np.testing.assert_array_equal(average[~alive], 0)
         np.testing.assert_array_equal(flat(state.averages)[~alive], 0)
@@ -109,7 +109,7 @@ def test_the_average_leaves_the_first_iterate_out():
     averages = []
     for _ in range(4):
         params, state = step(params, state, grads, masks, True, free)
-        averages.append(float(averaged_params(state, params)["w"][0, 0]))
+        averages.append(float(averaged_params(state, params, masks)["w"][0, 0]))
     assert averages == [0.5, 0.0, -0.25, -0.5]
 
 
@@ -118,7 +118,7 @@ def test_before_the_start_it_is_masked_sgd_and_its_state_holds_no_array():
     state = fresh(params)
     assert state == SntAsgdState(None, None)
     assert jax.tree.leaves(state) == []
-    assert averaged_params(state, params) is params
+    np.testing.assert_array_equal(flat(averaged_params(state, params, masks)), flat(params))
     moved, after = step(params, state, tree(np.ones(11)), masks, True, SETTINGS)
     assert jax.tree.leaves(after) == []
     sgd = masked_sgd(SETTINGS[0], clip=SETTINGS[1], weight_decay=SETTINGS[2])
@@ -133,7 +133,9 @@ def test_averages_start_from_masked_weights_and_counts_of_zero():
     np.testing.assert_array_equal(flat(state.averages), flat(params) * flat(masks))
     np.testing.assert_array_equal(flat(state.steps), 0)
     assert all(leaf.dtype == jnp.int32 for leaf in jax.tree.leaves(state.steps))
-    np.testing.assert_array_equal(flat(averaged_params(state, params)), flat(params))
+    np.testing.assert_array_equal(
+        flat(averaged_params(state, params, masks)), flat(params) * flat(masks)
+    )
 
 
 @pytest.mark.parametrize("dtype", [jnp.bfloat16, jnp.float16])
@@ -153,7 +155,7 @@ def test_averages_of_half_precision_do_not_stand_still(dtype):
     targets = jnp.repeat(jnp.array([1.0, 2.0], dtype), 500)
     (params, state), _ = jax.lax.scan(to_target, (params, state), targets)
     np.testing.assert_allclose(state.averages["w"], 1499 / 999, rtol=1e-5)  # float32
-    average = averaged_params(state, params)["w"]
+    average = averaged_params(state, params, masks)["w"]
     assert average.dtype == params["w"].dtype == dtype
     assert average[0] == jnp.asarray(1499 / 999, dtype)
     grown = {"w": np.array([True, False])}
@@ -173,7 +175,18 @@ def test_averages_are_zero_where_dead_whatever_the_gradient_there(value):
         params, state = step(params, state, grads, masks, True, SETTINGS)
     dead = ~flat(masks)
     np.testing.assert_array_equal(flat(params)[dead], 0)
-    np.testing.assert_array_equal(flat(averaged_params(state, params))[dead], 0)
+    np.testing.assert_array_equal(flat(averaged_params(state, params, masks))[dead], 0)
+
+
+def test_a_weight_that_has_died_since_the_last_step_is_evaluated_as_zero():
+    params = tree(np.ones(11))
+    state = start_averaging(fresh(params), params, ONES)
+    for _ in range(3):
+        params, state = step(params, state, tree(np.ones(11)), ONES, True, SETTINGS)
+    died = ~flat(some_masks(3))
+    average = flat(averaged_params(state, apply_masks(params, some_masks(3)), some_masks(3)))
+    assert died.any() and not average[died].any() and average[~died].all()
+    assert flat(state.averages)[died].all()  # it is in the state until the next step
 
 
 def test_candidates_that_start_one_by_one_average_as_they_do_alone():
@@ -191,21 +204,23 @@ def test_candidates_that_start_one_by_one_average_as_they_do_alone():
         stacked = apply_masks(stacked, stack(current))
         averaging = np.array([t >= start for start in fired])
         stacked, states = many(stacked, states, grad, stack(current), averaging, SETTINGS)
-        together = jax.vmap(averaged_params)(states, stacked)
+        together = jax.vmap(averaged_params)(states, stacked, stack(current))
         for i, start in enumerate(fired):
             alone[i] = apply_masks(alone[i], current[i])
             if t == start:
                 own[i] = start_averaging(own[i], alone[i], current[i])
             alone[i], own[i] = step(alone[i], own[i], grad, current[i], True, SETTINGS)
             mine = flat(jax.tree.map(lambda leaf, i=i: leaf[i], together))
-            expected = flat(averaged_params(own[i], alone[i]))
+            expected = flat(averaged_params(own[i], alone[i], current[i]))
             np.testing.assert_allclose(mine, expected, rtol=1e-6, atol=1e-6)  # another program
             counts = flat(jax.tree.map(lambda leaf, i=i: leaf[i], states.steps))
             if t < start:
                 np.testing.assert_array_equal(counts, 0)
             else:
                 np.testing.assert_array_equal(counts, flat(own[i].steps))
-    assert not np.allclose(flat(averaged_params(own[1], alone[1])), flat(alone[1]), atol=1e-2)
+    assert not np.allclose(
+        flat(averaged_params(own[1], alone[1], current[1])), flat(alone[1]), atol=1e-2
+    )
 
 
 def stack(trees):
