@@ -23,7 +23,7 @@ class SntAsgdState(NamedTuple):
 
 
 def snt_asgd(
-    learning_rate: Any, *, clip: Any, weight_decay: Any = 0.0
+    learning_rate: Any, *, clip: Any, weight_decay: Any = 0.0, copies: PyTree | None = None
 ) -> optax.GradientTransformationExtraArgs:
     """Sparse NT-ASGD (Selfish-RNN, Liu et al., 2021): SGD whose iterates are averaged per weight.
 
@@ -40,12 +40,15 @@ def snt_asgd(
 
     Candidates that are trained side by side start averaging one by one: start the state of all
     when the first fires, and tell by `averaging`, a traced bool for each, which of them average.
-    Where it is false the average is the weight itself and the count stays 0.
+    Where it is false the average is the weight itself and the count stays 0. A plain False says
+    that none averages: the state is left as it is, and what it holds is not read while the counts
+    are 0.
 
     Args:
       learning_rate: step size, a float or a traced scalar; it does not decay.
       clip: largest global norm of the dense gradient, > 0; inf turns clipping off.
       weight_decay: coefficient of the L2 penalty's gradient, >= 0.
+      copies: as for `clipped_sgd`.
 
     Returns:
       An optax transform with `update(grads, state, params, *, masks, averaging=True)`. Its state is
@@ -54,7 +57,7 @@ def snt_asgd(
     Raises:
       ConfigError: if `clip` is not above 0, where it is not traced.
     """
-    sgd = masked_sgd(learning_rate, clip=clip, weight_decay=weight_decay)
+    sgd = masked_sgd(learning_rate, clip=clip, weight_decay=weight_decay, copies=copies)
 
     def init(params: Params) -> SntAsgdState:
         del params
@@ -71,7 +74,7 @@ def snt_asgd(
     ) -> tuple[Params, SntAsgdState]:
         del extra
         updates, _ = sgd.update(grads, sgd.init(params), params, masks=masks)
-        if state.averages is None:
+        if state.averages is None or averaging is False:
             return updates, state
         weights = optax.apply_updates(params, updates)  # zero where dead
         steps = jax.tree.map(

@@ -1,7 +1,8 @@
 """Word-level language models: embedding, stacked recurrent layers, dropout, decoder.
 
 The model of Zaremba et al. (2014, arXiv 1409.2329): dropout on the embedded input, between the
-layers and before the decoder, never on the recurrent path.
+layers and before the decoder. An RHN has it where Zilly et al. (2017, arXiv 1607.03474) put it: on
+what every layer reads, on the state before every recurrent product, and before the decoder.
 """
 
 from collections.abc import Callable
@@ -10,8 +11,10 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from lsh_jax.cells import CELLS, run_layer
-from lsh_jax.config import ModelConfig
+from lsh_jax.cells import CELLS
+from lsh_jax.config import ModelConfig, Precision
+from lsh_jax.layers import run_layer
+from lsh_jax.mixed_precision import make_dot
 from lsh_jax.types import Array, Carry, Hyper, Key, Params
 
 Path = tuple[str, ...]  # the keys of a leaf
@@ -28,9 +31,11 @@ class LanguageModel(NamedTuple):
         `cells`, {"W" [E, 4H], "U" [H, 4H], "b" [4H]} of an LSTM; a tied decoder holds "b" alone.
       init_carry: `init_carry(batch_size) -> carry`, zeros: a tuple with the carry of each layer,
         (h, c) of an LSTM and h of the other cells, [B, H] each.
-      apply: `apply(params, tokens [T, B], carry, *, key=None, dropout=None) -> (logits [T, B, V],
-        carry)`. A key together with `dropout`, a `Hyper` whose four rates are read, turns dropout
-        on.
+      apply: `apply(params, tokens [T, B], carry, *, key=None, dropout=None, locked=False,
+        precision="float32") -> (logits [T, B, V], carry)`. A key together with `dropout`, a `Hyper`
+        whose four rates are read, turns dropout on; `locked` takes one mask for all steps
+        (variational dropout, Gal & Ghahramani, 2016, arXiv 1512.05287), as the state of an RHN has
+        it in any case. `precision` is that of the products.
     """
 
     config: ModelConfig
@@ -63,8 +68,13 @@ def make_language_model(config: ModelConfig) -> LanguageModel:
         *,
         key: Key | None = None,
         dropout: Hyper | None = None,
+        locked: bool = False,
+        precision: Precision = "float32",
     ) -> tuple[Array, Carry]:
-        return _apply(config, params, tokens, carry, key, dropout)
+        drop = None
+        if key is not None and dropout is not None:
+            drop = _make_dropout(config, key, dropout, tokens.shape, locked=locked)
+        return _apply(config, params, tokens, carry, drop, precision)
 
     return LanguageModel(config, jax.jit(init), init_carry, apply)
 
@@ -94,6 +104,30 @@ def leaf_gates(config: ModelConfig) -> Callable[[Path, Array], tuple[str, ...]]:
     return gates
 
 
+def bias_copies(config: ModelConfig) -> Callable[[Path, Array], int | Array]:
+    """Says how many parameters of torch.nn a parameter stands for.
+
+    `torch.nn.LSTM` keeps a bias of the input's product and one of the state's, which only ever act
+    as their sum: here they are that sum. It moves by the gradient of both.
+
+    Args:
+      config: the model; without `two_biases` every parameter stands for itself.
+
+    Returns:
+      `copies(path, leaf)`, the path a tuple of the keys: 1, or of the biases "b" of a layer [G], 2
+      where torch has two (all gates but the n of a GRU, whose second is "b_n").
+    """
+    widths = dict(zip(layer_names(config), config.widths, strict=True))
+
+    def copies(path: Path, leaf: Array) -> int | Array:
+        if not config.two_biases or path[0] not in widths or path[-1] != "b":
+            return 1
+        doubled = CELLS[config.cell].num_doubled * widths[path[0]]
+        return jnp.where(jnp.arange(leaf.shape[-1]) < doubled, 2, 1)
+
+    return copies
+
+
 def uses_per_token(config: ModelConfig) -> Callable[[Path, Array], int]:
     """Says in how many multiplications a weight takes part for a token, forward.
 
@@ -117,18 +151,16 @@ def uses_per_token(config: ModelConfig) -> Callable[[Path, Array], int]:
 
 def _init(config: ModelConfig, key: Key) -> Params:
     embedding_key, decoder_key, *layer_keys = jax.random.split(key, 2 + config.num_layers)
-    vocab, embed, cell = config.vocab_size, config.embed_size, CELLS[config.cell]
+    vocab, embed = config.vocab_size, config.embed_size
 
     def uniform(key: Key, shape: tuple[int, ...]) -> Array:
-        return jax.random.uniform(key, shape, jnp.float32, -_EMBEDDING_BOUND, _EMBEDDING_BOUND)
+        bound = config.init_bound or _EMBEDDING_BOUND
+        return jax.random.uniform(key, shape, jnp.float32, -bound, bound)
 
     params: dict[str, Any] = {"embedding": {"table": uniform(embedding_key, (vocab, embed))}}
     below = embed
     for name, layer_key, width in zip(layer_names(config), layer_keys, config.widths, strict=True):
-        module = cell.module(width, config.depth, config.coupled)
-        inputs = jnp.zeros(below, jnp.float32)
-        variables = module.init(layer_key, cell.init_carry((width,)), inputs)
-        params[name] = dict(variables["params"])
+        params[name] = _init_layer(config, layer_key, below, width)
         below = width
     params["decoder"] = {"b": jnp.zeros(vocab, jnp.float32)}
     if not config.tied:
@@ -136,37 +168,83 @@ def _init(config: ModelConfig, key: Key) -> Params:
     return params
 
 
+def _init_layer(config: ModelConfig, key: Key, below: int, width: int) -> Params:
+    cell = CELLS[config.cell]
+    module = cell.module(width, config)
+    carry, inputs = cell.init_carry((width,)), jnp.zeros(below, jnp.float32)
+    params = dict(module.init(key, carry, inputs)["params"])
+    if config.two_biases:
+        bound = config.init_bound or width**-0.5
+        doubled = slice(0, cell.num_doubled * width)
+        other = jax.random.uniform(
+            jax.random.fold_in(key, 1), params["b"][doubled].shape, jnp.float32, -bound, bound
+        )
+        params["b"] = params["b"].at[doubled].add(other)
+    return params
+
+
+class _Dropout(NamedTuple):
+    """What multiplies the activations, 0 or 1 / (1 - rate)."""
+
+    table: Array  # of whole words, [V, 1]
+    inputs: tuple[Array, ...]  # of every layer, [T or 1, B, E]
+    states: tuple[Array | None, ...]  # of every layer of an RHN, [B, H]
+    output: Array  # [T or 1, B, H]
+
+
+def _make_dropout(
+    config: ModelConfig, key: Key, rates: Hyper, shape: tuple[int, ...], *, locked: bool
+) -> _Dropout:
+    """Draws the masks for tokens of a shape [T, B]."""
+    embed_key, *keys = jax.random.split(key, 2 + config.num_layers)  # below every layer, above all
+    steps, batch_size = 1 if locked else shape[0], shape[1]
+    widths = config.embed_size, *config.widths
+    highway = config.cell == "rhn"
+    between = rates.dropout_input if highway else rates.dropout_hidden
+    kinds = [rates.dropout_input, *[between] * (config.num_layers - 1), rates.dropout_output]
+    *inputs, output = (
+        _dropout_mask(own, rate, (steps, batch_size, width))
+        for own, rate, width in zip(keys, kinds, widths, strict=True)
+    )
+    states = [
+        _dropout_mask(jax.random.fold_in(own, 1), rates.dropout_hidden, (batch_size, width))
+        for own, width in zip(keys, config.widths, strict=False)
+    ]
+    return _Dropout(
+        table=_dropout_mask(embed_key, rates.dropout_embed, (config.vocab_size, 1)),
+        inputs=tuple(inputs),
+        states=tuple(states) if highway else (None,) * config.num_layers,
+        output=output,
+    )
+
+
 def _apply(
     config: ModelConfig,
     params: Params,
     tokens: Array,
     carry: Carry,
-    key: Key | None,
-    dropout: Hyper | None,
+    dropout: _Dropout | None,
+    precision: Precision,
 ) -> tuple[Array, Carry]:
-    cell, table = CELLS[config.cell], params["embedding"]["table"]
-    if key is None or dropout is None:
-        x = table[tokens]
-        layer_keys: list[Any] = [None] * config.num_layers
-        rates: list[Any] = [0.0] * config.num_layers
-    else:
-        embed_key, input_key, *layer_keys = jax.random.split(key, 2 + config.num_layers)
-        kept = _dropout_mask(embed_key, dropout.dropout_embed, (table.shape[0], 1))
-        x = table[tokens] * kept[tokens]
-        x = x * _dropout_mask(input_key, dropout.dropout_input, x.shape)
-        rates = [dropout.dropout_hidden] * (config.num_layers - 1) + [dropout.dropout_output]
+    table, dot = params["embedding"]["table"], make_dot(precision)
+    x = table[tokens]
+    if dropout is not None:
+        x = x * dropout.table[tokens]
     carries = []
-    for name, layer_carry, layer_key, rate in zip(
-        layer_names(config), carry, layer_keys, rates, strict=True
-    ):
-        x, layer_carry = run_layer(cell, params[name], x, layer_carry)
-        if layer_key is not None:
-            x = x * _dropout_mask(layer_key, rate, x.shape)
+    for layer, (name, layer_carry) in enumerate(zip(layer_names(config), carry, strict=True)):
+        kept = None
+        if dropout is not None:
+            x, kept = x * dropout.inputs[layer], dropout.states[layer]
+        x, layer_carry = run_layer(
+            CELLS[config.cell], params[name], x, layer_carry, kept=kept, precision=precision
+        )
         carries.append(layer_carry)
+    if dropout is not None:
+        x = x * dropout.output
     decoder = params["decoder"]
     # A tied decoder keeps the words that dropout took from the input, as Zilly et al.'s code does.
     W = table.T if config.tied else decoder["W"]
-    return jnp.dot(x, W) + decoder["b"][None, None, :], tuple(carries)
+    return dot(x, W) + decoder["b"][None, None, :], tuple(carries)
 
 
 def _dropout_mask(key: Key, rate: Any, shape: tuple[int, ...]) -> Array:

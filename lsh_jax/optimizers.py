@@ -17,7 +17,12 @@ from lsh_jax.types import Array, Masks, Params, PyTree
 
 
 def clipped_sgd(
-    learning_rate: Any, *, clip: Any, weight_decay: Any = 0.0, momentum: float = 0.0
+    learning_rate: Any,
+    *,
+    clip: Any,
+    weight_decay: Any = 0.0,
+    momentum: float = 0.0,
+    copies: PyTree | None = None,
 ) -> optax.GradientTransformation:
     """SGD with L2 weight decay after clipping, in the order of the word-language-model scripts.
 
@@ -32,6 +37,9 @@ def clipped_sgd(
       weight_decay: coefficient of the L2 penalty's gradient, >= 0.
       momentum: share of its sum that a step hands to the next, in [0, 1), static: it decides
         whether there is a sum to keep.
+      copies: tree like the parameters of how many equal addends each stands for, e.g. 2 for a bias
+        that torch keeps as two: it moves, and counts in the norm, as its addends together would. It
+        starts as their sum. None for 1.
 
     Returns:
       An optax transform, stateless without momentum; its update needs `params`.
@@ -39,11 +47,16 @@ def clipped_sgd(
     Raises:
       ConfigError: if `momentum` is not in [0, 1), or `clip` not above 0 where it is not traced.
     """
-    return _clipped(clip, weight_decay, momentum, optax.scale_by_learning_rate(learning_rate))
+    step = optax.scale_by_learning_rate(learning_rate)
+    return _clipped(clip, weight_decay, momentum, copies, step)
 
 
 def _clipped(
-    clip: Any, weight_decay: Any, momentum: float, *steps: optax.GradientTransformation
+    clip: Any,
+    weight_decay: Any,
+    momentum: float,
+    copies: PyTree | None,
+    *steps: optax.GradientTransformation,
 ) -> optax.GradientTransformationExtraArgs:
     """The dense gradient clipped, decayed and summed up, and what makes a step of it."""
     check(0 <= momentum < 1, "momentum", "lie in [0, 1)", momentum)
@@ -53,10 +66,29 @@ def _clipped(
         steps = (optax.trace(momentum), *steps)
     # Nested, as `optax.sgd` would stand here: checkpoints know the empty states by their place.
     return optax.chain(
-        optax.clip_by_global_norm(clip),
+        _clip_with_copies(clip, copies),
         optax.add_decayed_weights(weight_decay),
         optax.chain(*steps),
     )
+
+
+def _clip_with_copies(clip: Any, copies: PyTree | None) -> optax.GradientTransformation:
+    """Clips by the norm that a gradient has with each entry as often as it has copies, and sums the
+    copies up."""
+    by_norm = optax.clip_by_global_norm(clip)
+    if copies is None:
+        return by_norm
+    # n copies of g have the square n g^2, which is that of sqrt(n) g, and the sum n g.
+    roots = jax.tree.map(lambda count: jnp.sqrt(jnp.asarray(count, jnp.float32)), copies)
+
+    def scaled(grads: Params) -> Params:
+        return jax.tree.map(lambda g, root: g * root.astype(g.dtype), grads, roots)
+
+    def update(grads: Params, state: PyTree, params: Params | None = None) -> tuple[Params, PyTree]:
+        grads, state = by_norm.update(scaled(grads), state, params)
+        return scaled(grads), state
+
+    return optax.GradientTransformation(by_norm.init, update)
 
 
 def mask_updates() -> optax.GradientTransformationExtraArgs:
@@ -76,7 +108,12 @@ def mask_updates() -> optax.GradientTransformationExtraArgs:
 
 
 def masked_sgd(
-    learning_rate: Any, *, clip: Any, weight_decay: Any = 0.0, momentum: float = 0.0
+    learning_rate: Any,
+    *,
+    clip: Any,
+    weight_decay: Any = 0.0,
+    momentum: float = 0.0,
+    copies: PyTree | None = None,
 ) -> optax.GradientTransformationExtraArgs:
     """The `clipped_sgd` of masked weights: those that are dead, and zero, stay exactly zero.
 
@@ -90,6 +127,7 @@ def masked_sgd(
       clip: largest global norm of the dense gradient, > 0; inf turns clipping off.
       weight_decay: coefficient of the L2 penalty's gradient, >= 0.
       momentum: in [0, 1), static.
+      copies: as for `clipped_sgd`.
 
     Returns:
       An optax transform with `update(grads, state, params, *, masks)`; `masks` is a bool tree like
@@ -102,7 +140,7 @@ def masked_sgd(
     # Masks come before the learning rate, so that the product with it can go into the sum with
     # the weight in one rounding: a live weight moves by the same bits as it does unmasked.
     steps = mask_updates(), optax.scale_by_learning_rate(learning_rate)
-    return _clipped(clip, weight_decay, momentum, *steps)
+    return _clipped(clip, weight_decay, momentum, copies, *steps)
 
 
 def momentum_of(opt_state: PyTree) -> Params | None:

@@ -7,7 +7,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from lsh_jax.cells import CELLS, lstm_update, run_layer
+from lsh_jax.cells import CELLS, lstm_update
+from lsh_jax.config import ModelConfig
+from lsh_jax.layers import run_layer
 
 E, H, T, B = 3, 4, 5, 2
 VARIANTS = {  # cell, depth, coupled
@@ -26,7 +28,7 @@ layer = functools.partial(jax.jit, static_argnums=0)(
 
 def module(variant, hidden=H):
     name, depth, coupled = VARIANTS[variant]
-    return CELLS[name].module(hidden, depth, coupled)
+    return CELLS[name].module(hidden, ModelConfig(cell=name, depth=depth, coupled=coupled))
 
 
 def init(variant, inputs=E, hidden=H):

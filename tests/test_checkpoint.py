@@ -18,7 +18,7 @@ from lsh_jax.checkpoint import (
     save_model,
     write_json,
 )
-from lsh_jax.config import ConfigError, ModelConfig, SparsityConfig
+from lsh_jax.config import ConfigError, ModelConfig, SparsityConfig, TrainConfig
 from lsh_jax.data.batching import Windows
 from lsh_jax.language_models import make_language_model
 from lsh_jax.sparsity import controls, dynamic_sparsity
@@ -27,12 +27,13 @@ from lsh_jax.types import Hyper
 
 V, E, H = 7, 3, 5
 MODEL = make_language_model(ModelConfig("lstm", V, E, H, 1))
+RECIPE = TrainConfig(batch_size=2, segments_per_epoch=2)
 VOCABULARY = ("<unk>", "word", "naïve", "Ελλάδα", "日本", '"\\\n', "🦎")
 TOKENS = np.random.default_rng(0).integers(V, size=(5, 2)).astype(np.int32)
 WINDOWS = Windows(TOKENS[None, :-1], TOKENS[None, 1:], np.ones((1, 4, 2), np.float32))
 HYPER = Hyper(*np.float32([1.0, 0.25, 1e-3, 0.1, 0.1, 0.1, 0.1]))
 
-train = jax.jit(functools.partial(train_segment, MODEL, 2))
+train = jax.jit(functools.partial(train_segment, MODEL, RECIPE))
 
 
 def is_key(leaf):
@@ -57,7 +58,7 @@ def state():
     @jax.jit
     def init(init_key, topology_key):
         own = controls(SparsityConfig(sparsity=0.6))
-        return init_train_state(MODEL, dynamic_sparsity(), 2, init_key, topology_key, own)
+        return init_train_state(MODEL, dynamic_sparsity(), RECIPE, init_key, topology_key, own)
 
     start = init(jax.random.key(0), jax.random.key(1))
     return train(start, HYPER, WINDOWS, jax.random.key(2))[0]

@@ -1,3 +1,4 @@
+import dataclasses
 import functools
 import itertools
 import math
@@ -11,7 +12,7 @@ import optax
 import pytest
 
 from lsh_jax.averaging import snt_asgd, start_averaging
-from lsh_jax.config import ConfigError, ModelConfig
+from lsh_jax.config import ConfigError, ModelConfig, TrainConfig
 from lsh_jax.data.batching import Windows, columns, windows
 from lsh_jax.language_models import make_language_model
 from lsh_jax.optimizers import clipped_sgd, masked_sgd, momentum_of, reset_slots
@@ -512,15 +513,17 @@ def grow_all(key, state, params, controls, *, gradients, momentum):
 
 
 UPDATER = SparsityUpdater(draw_masks, grow_all)
+LIGHT = TrainConfig(batch_size=2, segments_per_epoch=4)
+HEAVY = dataclasses.replace(LIGHT, momentum=0.9)
 
 
 def test_training_hands_momentum_from_window_to_window_and_grown_weights_start_without():
-    train = jax.jit(functools.partial(train_segment, MODEL, 4, momentum=0.9))
+    train = jax.jit(functools.partial(train_segment, MODEL, HEAVY))
     segments = [Windows(*(array[i] for array in DATA)) for i in range(2)]
     recipe = dict.fromkeys(Hyper._fields, 0.0) | {"learning_rate": 2.0, "clip": 0.1}
     hyper = Hyper(**{name: np.float32(value) for name, value in recipe.items()})
     key = jax.random.key(0)
-    init = functools.partial(init_train_state, MODEL, UPDATER, 2, momentum=0.9)
+    init = functools.partial(init_train_state, MODEL, UPDATER, HEAVY)
     state = jax.jit(init)(key, key, None)
     one, *_ = train(state, hyper, segments[0], key)
     two, *_ = train(one, hyper, segments[1], key)
@@ -537,7 +540,7 @@ def test_training_hands_momentum_from_window_to_window_and_grown_weights_start_w
     assert largest > 1e-2  # the test can tell
 
     coming = Windows(*(array[0] for array in segments[0]))
-    update = jax.jit(functools.partial(update_topology, MODEL, UPDATER, 4, momentum=0.9))
+    update = jax.jit(functools.partial(update_topology, MODEL, UPDATER, HEAVY))
     new, info = update(two, None, coming)
     trees = momentum_of(two.opt_state), info.momentum, momentum_of(new.opt_state), info.grown
     num_moving = 0
@@ -550,9 +553,9 @@ def test_training_hands_momentum_from_window_to_window_and_grown_weights_start_w
 
 def test_without_momentum_the_optimizer_has_no_array_in_training_and_growth_is_given_none():
     key, coming = jax.random.key(0), Windows(*(array[0, 0] for array in DATA))
-    state = jax.eval_shape(lambda: init_train_state(MODEL, UPDATER, 2, key, key, None))
+    state = jax.eval_shape(lambda: init_train_state(MODEL, UPDATER, LIGHT, key, key, None))
     assert jax.tree.leaves(state.opt_state) == []
     _, info = jax.eval_shape(
-        lambda state: update_topology(MODEL, UPDATER, 4, state, None, coming), state
+        lambda state: update_topology(MODEL, UPDATER, LIGHT, state, None, coming), state
     )
     assert info.momentum is None

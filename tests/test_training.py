@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from lsh_jax.config import ModelConfig, SparsityConfig
+from lsh_jax.config import ModelConfig, SparsityConfig, TrainConfig
 from lsh_jax.data.batching import Windows, columns, evaluation_windows, windows
 from lsh_jax.language_models import make_language_model
 from lsh_jax.sparsity import controls, dynamic_sparsity
@@ -15,20 +15,21 @@ from lsh_jax.training import evaluate_windows, init_train_state, train_segment, 
 from lsh_jax.types import Hyper
 
 V, E, H, B, BPTT, SEGMENTS = 7, 4, 5, 2, 3, 2
+RECIPE = TrainConfig(batch_size=B, bptt=BPTT, segments_per_epoch=SEGMENTS)
 MODEL = make_language_model(ModelConfig("lstm", V, E, H, 1))
 UPDATER = dynamic_sparsity()
 DROPOUT_KEY = jax.random.key(11)
 TOKENS = np.random.default_rng(0).integers(V, size=B * 13).astype(np.int32)
 DATA = windows(columns(TOKENS, B), BPTT, SEGMENTS)  # 12 steps: 2 segments of 2 windows
 
-train = jax.jit(functools.partial(train_segment, MODEL, SEGMENTS))
-update = jax.jit(functools.partial(update_topology, MODEL, UPDATER, SEGMENTS))
+train = jax.jit(functools.partial(train_segment, MODEL, RECIPE))
+update = jax.jit(functools.partial(update_topology, MODEL, UPDATER, RECIPE))
 evaluate = jax.jit(functools.partial(evaluate_windows, MODEL))
 
 
 @jax.jit
 def init(init_key, topology_key, own_controls):
-    return init_train_state(MODEL, UPDATER, B, init_key, topology_key, own_controls)
+    return init_train_state(MODEL, UPDATER, RECIPE, init_key, topology_key, own_controls)
 
 
 def start(init_seed=0, topology_seed=1, **settings):
@@ -228,7 +229,7 @@ def test_candidates_trained_side_by_side_are_candidates_trained_one_by_one():
     states = [start(topology_seed=seed, sparsity=0.3 * seed) for seed in range(3)]
     stacked = jax.tree.map(lambda *leaves: stack(leaves), *states)
     together = Hyper(*(np.stack(values) for values in zip(*recipes, strict=True)))
-    segments = functools.partial(train_segment, MODEL, SEGMENTS)
+    segments = functools.partial(train_segment, MODEL, RECIPE)
     vmapped = jax.jit(jax.vmap(segments, in_axes=(0, 0, None, None)))
     many, nll, _ = vmapped(stacked, together, segment(0), DROPOUT_KEY)
     for index, (state, recipe) in enumerate(zip(states, recipes, strict=True)):

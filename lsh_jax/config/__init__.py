@@ -28,10 +28,17 @@ from lsh_jax.config.sparsity import (
     SparsityConfig,
     SparsitySchedule,
 )
-from lsh_jax.config.training import SpectrumConfig, SpectrumState, TrainConfig
+from lsh_jax.config.training import (
+    Averaging,
+    Precision,
+    SpectrumConfig,
+    SpectrumState,
+    TrainConfig,
+)
 
 __all__ = (
     "Algorithm",
+    "Averaging",
     "Cell",
     "Config",
     "ConfigError",
@@ -40,6 +47,7 @@ __all__ = (
     "Halving",
     "Metric",
     "ModelConfig",
+    "Precision",
     "Redistribution",
     "Reference",
     "Sampling",

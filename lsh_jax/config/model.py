@@ -1,6 +1,7 @@
 """The network: its cell and its sizes."""
 
 import dataclasses
+import math
 import numbers
 from typing import Literal
 
@@ -39,6 +40,14 @@ class ModelConfig(Config):
     """Whether the decoder uses the table of the embedding, which the last layer must match."""
     layer_sizes: tuple[int, ...] = ()
     """Units of each layer where they differ, from the input upwards; empty for hidden_size."""
+    init_bound: float = 0.0
+    """Bound b of U(-b, b), from which all weights are drawn; 0 for torch's: 0.1 of the embedding
+    and the decoder, 1 / sqrt(units) of the layers."""
+    transform_bias: float = -2.0
+    """Start of the biases of an RHN's transform gate; 0 draws them as the other biases."""
+    two_biases: bool = False
+    """Whether a bias of a layer stands for the sum of the two of torch.nn, one of the input's and
+    one of the state's product: then it starts as such a sum and is trained as one."""
 
     def __post_init__(self) -> None:
         """Checks every field."""
@@ -47,8 +56,12 @@ class ModelConfig(Config):
         check(self.vocab_size >= 2, "vocab_size", "be at least 2", self.vocab_size)
         for name in ("embed_size", "hidden_size", "num_layers", "depth"):
             check(getattr(self, name) >= 1, name, "be at least 1", getattr(self, name))
-        for name in ("coupled", "tied"):
+        for name in ("coupled", "tied", "two_biases"):
             check_flag(name, getattr(self, name))
+        bound = self.init_bound
+        check(0 <= bound < math.inf, "init_bound", "be 0 (torch's) or above and finite", bound)
+        finite = math.isfinite(self.transform_bias)
+        check(finite, "transform_bias", "be finite", self.transform_bias)
         if self.cell != "rhn":
             check(self.depth == 1, "depth", f"be 1 with cell={self.cell}", self.depth)
             check(self.coupled, "coupled", f"be true with cell={self.cell}", self.coupled)

@@ -12,9 +12,10 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from lsh_jax.cells import CELLS, run_layer
+from lsh_jax.cells import CELLS
 from lsh_jax.config import ModelConfig, check
 from lsh_jax.language_models import LanguageModel, layer_names
+from lsh_jax.layers import run_layer
 from lsh_jax.lyapunov import paper_recipe, stack
 from lsh_jax.lyapunov.benettin import benettin_scan
 from lsh_jax.lyapunov.checks import check_key, refuse_breakdown

@@ -140,7 +140,7 @@ def gru_tangent(params: Params) -> Linearize:
     U_r, U_z, U_n = jnp.split(params["U"].T, 3)
 
     def linearize(h: Array, drive: Array) -> tuple[Array, Callable[[Array], Array]]:
-        r, z, n, m = gru_gates(params, h, drive)
+        r, z, n, m = gru_gates(params, jnp.dot(h, params["U"]), drive)
         by_n = (1 - z) * (1 - n**2)
         A = (
             ((h - n) * z * (1 - z))[:, None] * U_z
@@ -193,7 +193,8 @@ def rhn_tangent(params: Params) -> Linearize:
     def linearize(s: Array, drive: Array) -> tuple[Array, Callable[[Array], Array]]:
         factors = []
         for micro_step, (R_h, R_t, *R_c) in enumerate(blocks):
-            h, t, c = rhn_gates(params, micro_step, s, drive)
+            product = jnp.dot(s, params[f"R_{micro_step}"])
+            h, t, c = rhn_gates(params, micro_step, product, drive)
             A = (t * (1 - h**2))[:, None] * R_h
             A += ((h if R_c else h - s) * t * (1 - t))[:, None] * R_t
             if R_c:

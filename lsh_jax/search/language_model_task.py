@@ -28,17 +28,22 @@ from lsh_jax.lyapunov import rnn_lyapunov_spectrum
 from lsh_jax.lyapunov.tangents import rows_per_unit
 from lsh_jax.machine import visible_cores
 from lsh_jax.search.space import check_space
+from lsh_jax.search.stacked_training import StackedPrograms, compile_stacked, make_side_by_side
 from lsh_jax.search.task import Split, Task, Topology, TrainInfo, segments_between_updates
 from lsh_jax.sparsity import Controls, count_live, dynamic_sparsity
 from lsh_jax.sparsity.counting import counted_leaves
 from lsh_jax.training import (
     TrainState,
+    end_epoch,
     evaluate_windows,
+    evaluated_params,
     init_train_state,
+    is_averaged,
     train_segment,
     update_topology,
+    without_averages,
 )
-from lsh_jax.types import Hyper, Key, Params
+from lsh_jax.types import Hyper, Key
 
 _VERSIONS = ("jax", "jaxlib", "flax", "optax", "numpy", "lsh-jax")
 
@@ -49,9 +54,13 @@ class _Programs(NamedTuple):
     init: Callable[..., Any]
     train: Callable[..., Any]
     update: Callable[..., Any]
+    end_epoch: Callable[..., Any]
     evaluate: Callable[..., Any]
+    evaluated_params: Callable[..., Any]
+    is_averaged: Callable[..., Any]
     spectrum: Callable[..., Any]
     count: Callable[..., Any]
+    stacked: StackedPrograms
 
 
 def make_language_model_task(
@@ -146,7 +155,9 @@ def _make_task(
                 first = Windows(*(array[0] for array in batch))
                 state, update = programs.update(state, controls, first)
                 churn, updates = float(update.churn), 1
-            state, nll, num_tokens = programs.train(state, _traced(hyper), batch, dropout_key)
+            state, nll, num_tokens = programs.train(
+                state, _traced(hyper), batch, dropout_key, averaging=bool(state.averaging)
+            )
             info = TrainInfo(
                 nll_sum=info.nll_sum + float(nll),
                 num_tokens=info.num_tokens + float(num_tokens),
@@ -157,7 +168,7 @@ def _make_task(
         return state, info
 
     def block_nll(state: TrainState, split: Split) -> tuple[np.ndarray, np.ndarray]:
-        sums, counts = programs.evaluate(state.params, data.splits[split])
+        sums, counts = programs.evaluate(state, data.splits[split])
         return np.asarray(sums, np.float64), np.asarray(counts, np.float64)
 
     def evaluate(state: TrainState, split: Split) -> float:
@@ -165,8 +176,11 @@ def _make_task(
         return float(sums.sum() / counts.sum())
 
     def spectrum(state: TrainState) -> tuple[np.ndarray, np.ndarray]:
-        exponents, std_error = programs.spectrum(state.params, data.spectrum)
+        exponents, std_error = programs.spectrum(state, data.spectrum)
         return np.asarray(exponents), np.asarray(std_error)
+
+    def unaveraged(state: TrainState) -> TrainState | None:
+        return without_averages(state) if programs.is_averaged(state) else None
 
     def fingerprint() -> str:
         return json.dumps({**settings, "seed": seed}, sort_keys=True)
@@ -175,7 +189,8 @@ def _make_task(
         return _make_task(model, corpus, config, data, programs, settings, baseline, other)
 
     def save(state: TrainState, path: pathlib.Path) -> None:
-        save_model(path, model, state.params, state.sparsity.masks, corpus.vocabulary)
+        params = programs.evaluated_params(state)
+        save_model(path, model, params, state.sparsity.masks, corpus.vocabulary)
 
     return Task(
         init=init,
@@ -189,6 +204,10 @@ def _make_task(
         with_seed=with_seed,
         save=save,
         baseline_nll=baseline,
+        end_epoch=lambda state, val_nll: programs.end_epoch(state, val_nll),
+        unaveraged=unaveraged,
+        patience=config.patience,
+        side_by_side=make_side_by_side(programs.stacked, init, config, data.train, dropout_key),
         topology=_topology(model, data),
         check_space=functools.partial(
             check_space,
@@ -218,19 +237,15 @@ def _compile(
     model: LanguageModel, config: TrainConfig, spectrum_config: SpectrumConfig
 ) -> _Programs:
     updater = dynamic_sparsity(gates=leaf_gates(model.config), track_signs=True)
-    segments, momentum = config.segments_per_epoch, config.momentum
 
-    def init(init_key: Key, topology_key: Key, controls: Controls) -> TrainState:
-        keys = init_key, topology_key
-        return init_train_state(
-            model, updater, config.batch_size, *keys, controls, momentum=momentum
-        )
+    def evaluate(state: TrainState, windows: Windows) -> tuple[jax.Array, jax.Array]:
+        return evaluate_windows(model, evaluated_params(state), windows)
 
-    def spectrum(params: Params, tokens: jax.Array) -> tuple[jax.Array, jax.Array]:
+    def spectrum(state: TrainState, tokens: jax.Array) -> tuple[jax.Array, jax.Array]:
         size = model.config.widths[0] * rows_per_unit(model.config.cell, spectrum_config.state)
         result = rnn_lyapunov_spectrum(
             model,
-            params,
+            evaluated_params(state),
             tokens,
             state=spectrum_config.state,
             num_exponents=num_leading(spectrum_config.share, size),
@@ -239,14 +254,16 @@ def _compile(
         return result.exponents, result.std_error
 
     return _Programs(
-        init=jax.jit(init),
-        train=jax.jit(functools.partial(train_segment, model, segments, momentum=momentum)),
-        update=jax.jit(
-            functools.partial(update_topology, model, updater, segments, momentum=momentum)
-        ),
-        evaluate=jax.jit(functools.partial(evaluate_windows, model)),
+        init=jax.jit(functools.partial(init_train_state, model, updater, config)),
+        train=jax.jit(functools.partial(train_segment, model, config), static_argnames="averaging"),
+        update=jax.jit(functools.partial(update_topology, model, updater, config)),
+        end_epoch=jax.jit(functools.partial(end_epoch, config)),
+        evaluate=jax.jit(evaluate),
+        evaluated_params=jax.jit(evaluated_params),
+        is_averaged=jax.jit(is_averaged),
         spectrum=jax.jit(spectrum),
         count=jax.jit(count_live),
+        stacked=compile_stacked(model, updater, config),
     )
 
 

@@ -6,7 +6,7 @@ A task is a bundle of functions. The language-model task is one
 
 import math
 import pathlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
@@ -38,6 +38,28 @@ class Topology(NamedTuple):
     steps_per_epoch: int  # of the optimizer
 
 
+class SideBySide(NamedTuple):
+    """How a task trains several candidates at a time.
+
+    Each becomes what it becomes alone, up to the rounding of floating-point numbers, whatever
+    becomes of the others: a NaN stays with the candidate that has it.
+
+    Attributes:
+      stack: `stack(states, controls, hypers) -> group`, of candidates that have trained for
+        equally many segments; the states may be used up.
+      train: `train(group) -> (group, infos)`, one segment of each; the group given is used up.
+      unstack: `unstack(group) -> states`, in the order of `stack`; the group is used up.
+      num_bytes: `num_bytes(size) -> int`, memory that a device needs for `size` candidates on it.
+      num_devices: over which the candidates of a group are spread.
+    """
+
+    stack: Callable[[Sequence[TaskState], Sequence[Controls], Sequence[Hyper]], Any]
+    train: Callable[[Any], tuple[Any, Sequence[TrainInfo]]]
+    unstack: Callable[[Any], list[TaskState]]
+    num_bytes: Callable[[int], int]
+    num_devices: int = 1
+
+
 class Task(NamedTuple):
     """A network to prune, as functions.
 
@@ -65,6 +87,14 @@ class Task(NamedTuple):
       topology: for the counts of weights, FLOPs and bytes and the course of the masks; without it
         a run has none.
       check_space: `check_space(space)` raises a ConfigError for modes that the task cannot serve.
+      end_epoch: `end_epoch(state, val_nll) -> state`, called after an epoch is evaluated and before
+        its checkpoint is written: where averaging of weights may start, say.
+      unaveraged: `unaveraged(state) -> state`, the state whose spectrum is that of the weights
+        themselves, where `evaluate`, `block_nll`, `spectrum` and `save` speak of averages; None
+        where they speak of the weights.
+      patience: training of the dense network and of finalists ends once the best validation nll
+        is so many epochs old; 0 for never.
+      side_by_side: for several candidates at a time; a task without trains one after another.
     """
 
     init: Callable[[Key, Controls, Hyper], TaskState]
@@ -80,6 +110,10 @@ class Task(NamedTuple):
     baseline_nll: Mapping[str, float] | None = None
     topology: Topology | None = None
     check_space: Callable[[SpaceConfig], None] = lambda space: None
+    end_epoch: Callable[[TaskState, float], TaskState] = lambda state, val_nll: state
+    unaveraged: Callable[[TaskState], TaskState | None] = lambda state: None
+    patience: int = 0
+    side_by_side: SideBySide | None = None
 
 
 def segments_between_updates(update_every: float, segments_per_epoch: int) -> int:
