@@ -23,6 +23,7 @@ if TYPE_CHECKING:
         SpectrumConfig,
         TrainConfig,
     )
+    from lsh_jax.convert import from_torch
     from lsh_jax.data import Corpus, load_corpus
     from lsh_jax.distance import ls_distance
     from lsh_jax.distance_noise import debiased_squared_distance, distance_gap_z
@@ -73,6 +74,7 @@ __all__ = (
     "dynamic_sparsity",
     "fit_pca",
     "flow_spectrum",
+    "from_torch",
     "hyperprune",
     "kaplan_yorke_dimension",
     "ks_entropy",
@@ -103,6 +105,7 @@ _MODULES = {
         "SpectrumConfig",
         "TrainConfig",
     ),
+    "lsh_jax.convert": ("from_torch",),
     "lsh_jax.data": ("Corpus", "load_corpus"),
     "lsh_jax.distance": ("ls_distance",),
     "lsh_jax.distance_noise": ("debiased_squared_distance", "distance_gap_z"),

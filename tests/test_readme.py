@@ -1,5 +1,6 @@
 """What the README prints is what works."""
 
+import json
 import pathlib
 import re
 
@@ -23,8 +24,9 @@ PARTS = [
 
 @pytest.fixture(scope="module")
 def runs(tmp_path_factory):
-    """A folder with a run whose model has random weights, pruned by half."""
+    """A folder with a run whose model has random weights, pruned by half, and a model of torch."""
     import jax
+    import numpy as np
 
     from lsh_jax import ModelConfig, apply_masks, make_language_model, save_model
 
@@ -34,6 +36,9 @@ def runs(tmp_path_factory):
     masks = jax.tree.map(lambda leaf: abs(leaf) > 0.05, params)
     folder = tmp_path_factory.mktemp("readme")
     save_model(folder / "runs" / "RUN" / "model", model, apply_masks(params, masks), masks, words)
+    references = (ROOT / "tests/references/torch_language_models.json").read_text()
+    np.savez(folder / "model.npz", **json.loads(references)["lstm"]["state_dict"])
+    (folder / "words.txt").write_text("\n".join([*words, *"abcde"]))
     return folder
 
 

@@ -12,9 +12,10 @@ from lsh_jax.config import ConfigError, check, check_choice
 from lsh_jax.data.cache import cached_texts, default_cache_dir
 from lsh_jax.data.sotu import read_addresses
 from lsh_jax.data.sources import SPLITS, Source, read_folder
-from lsh_jax.data.vocabulary import build_vocabulary, encode, split_words
+from lsh_jax.data.vocabulary import EOS, build_vocabulary, encode, split_words
 
 NAMES = ("sotu", "ptb", "text")
+_LONG_LINE = 1000  # words; in text of longer lines <eos> is rare enough to be cut from a vocabulary
 
 
 class Corpus(NamedTuple):
@@ -48,7 +49,7 @@ def load_corpus(
         `ptb.test.txt`, or the same names without `ptb.`.
       vocab_size: most types (distinct words) to tell apart, <unk> among them, >= 2.
       vocabulary: the words of a saved model, id -> word; ids are then taken from it, other words
-        become <unk>, and `vocab_size` plays no part.
+        become <unk>, and `vocab_size` plays no part. It needs <eos> unless lines are very long.
       cache_dir: where prepared corpora are kept; None for `$XDG_CACHE_HOME/lsh_jax`, or
         `~/.cache/lsh_jax`.
 
@@ -65,6 +66,11 @@ def load_corpus(
     train, validation, test = (split_words(texts[split]) for split in SPLITS)
     if vocabulary is None:
         vocabulary = build_vocabulary(train, validation, test, vocab_size)
+    elif EOS not in vocabulary and _LONG_LINE * train.count(EOS) > len(train):
+        raise ConfigError(  # rather than that every line ends in <unk>
+            f"`vocabulary` must have {EOS}, which stands at every line end, got {len(vocabulary)} "
+            "words without it: give that name to the word that the model knows line ends by."
+        )
     return Corpus(
         train=encode(train, vocabulary),
         validation=encode(validation, vocabulary),

@@ -37,6 +37,17 @@ def test_a_given_vocabulary_without_unk_must_cover_the_text(write_corpus, tmp_pa
         load_corpus("text", write_corpus(), vocabulary=("the", "<eos>"), cache_dir=tmp_path)
 
 
+def test_a_given_vocabulary_without_eos_does_not_end_lines_in_unk(write_corpus, tmp_path):
+    with pytest.raises(ConfigError, match=r"`vocabulary` must have <eos>, .* got 3 words without"):
+        load_corpus("text", write_corpus(), vocabulary=("the", "</s>", "<unk>"), cache_dir=tmp_path)
+
+
+def test_a_vocabulary_of_one_endless_line_needs_no_eos(write_corpus, tmp_path):
+    folder = write_corpus(train="the cat " * 1000 + "\n")
+    corpus = load_corpus("text", folder, vocabulary=("the", "cat", "<unk>"), cache_dir=tmp_path)
+    assert corpus.train.tolist() == [0, 1] * 1000 + [2]
+
+
 def test_its_own_vocabulary_gives_the_same_ids_again(write_corpus, tmp_path):
     first = load_corpus("text", write_corpus(), 4, cache_dir=tmp_path)
     again = load_corpus("text", write_corpus(), 4, first.vocabulary, cache_dir=tmp_path)
