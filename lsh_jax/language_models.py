@@ -249,5 +249,6 @@ def _apply(
 
 def _dropout_mask(key: Key, rate: Any, shape: tuple[int, ...]) -> Array:
     """0 with probability `rate`, else 1 / (1 - rate): inverted dropout with a traced rate."""
-    kept = jax.random.bernoulli(key, 1.0 - rate, shape)
+    # The barrier has XLA draw them once, not again wherever they enter.
+    kept = jax.lax.optimization_barrier(jax.random.bernoulli(key, 1.0 - rate, shape))
     return kept.astype(jnp.float32) / (1.0 - rate)

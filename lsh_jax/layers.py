@@ -5,10 +5,6 @@ step: a read and a write of the whole matrix for a product of B columns. Here th
 hands out da alone, and the gradient is one product over all T B of them afterwards (as cuDNN does;
 Appleyard et al., 2016, arXiv 1604.01946, section 3). Nothing is computed a second time but the
 elementwise arithmetic of the cells.
-
-Inside the scans the state lies as [H, B] and is multiplied from the left by the transposed matrix:
-on a CPU the product of a tall matrix with a few columns is up to 1.5 times as fast as that of a few
-rows with a wide one (`benchmarks/train_step.py`).
 """
 
 import functools
@@ -51,13 +47,7 @@ def run_layer(
     """
     recurrent = cell.recurrent(params)
     drive = cell.project(params, inputs, make_dot(precision))
-    leading, last = inputs.shape[1:-1], drive.shape[-1]
-    columns = jax.tree.map(lambda part: part.reshape(-1, part.shape[-1]).T, carry)
-    mask = None if kept is None else kept.reshape(-1, kept.shape[-1]).T
-    flat = drive.reshape(drive.shape[0], -1, last)
-    outputs, columns = _scan(cell, precision, recurrent, flat, columns, mask)
-    carry = jax.tree.map(lambda part: part.T.reshape(*leading, -1), columns)
-    return outputs.reshape(outputs.shape[0], *leading, -1), carry
+    return _scan(cell, precision, recurrent, drive, carry, kept)
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(0, 1))
@@ -70,12 +60,12 @@ def _scan(
       cell: the cell.
       precision: of the products.
       params: its recurrent parameters.
-      drive: [T, B, G].
-      carry: [H, B] each part.
-      kept: [H, B], or None.
+      drive: [T, ..., G].
+      carry: [..., H] each part.
+      kept: [..., H], or None.
 
     Returns:
-      The outputs, [T, B, H], and the last carry, [H, B] each part.
+      The outputs, [T, ..., H], and the last carry.
     """
     return _forward(cell, precision, params, drive, carry, kept)[0]
 
@@ -84,16 +74,16 @@ def _forward(
     cell: Cell, precision: Precision, params: Params, drive: Array, carry: Carry, kept: Array | None
 ) -> tuple[tuple[Array, Carry], _Residuals]:
     names = cell.matrices(params)
-    transposed = [rounded(params[name], precision).T for name in names]
+    matrices = [rounded(params[name], precision) for name in names]
 
     def step(carry: Carry, drive: Array) -> tuple[Carry, Any]:
         passed = []
-        for micro_step, matrix in enumerate(transposed):
+        for micro_step, matrix in enumerate(matrices):
             state = rounded(_dropped(cell.output(carry), kept), precision)
-            product = jnp.dot(matrix, state, preferred_element_type=drive.dtype)
+            product = jnp.dot(state, matrix, preferred_element_type=drive.dtype)
             passed.append((product, carry))
-            carry = _update(cell, params, micro_step, product, carry, drive)
-        return carry, (cell.output(carry).T, passed)
+            carry = cell.update(params, micro_step, product, carry, drive)
+        return carry, (cell.output(carry), passed)
 
     last, (outputs, passed) = jax.lax.scan(step, carry, drive)
     return (outputs, last), (params, drive, passed, kept)
@@ -110,26 +100,26 @@ def _backward(
     def step(cotangents: Any, at: Any) -> tuple[Any, Any]:
         d_carry, d_vectors = cotangents
         d_output, drive, passed = at
-        _, pull = jax.vjp(cell.output, d_carry)  # linear: wherever it is taken
-        d_carry = jax.tree.map(jnp.add, d_carry, pull(d_output.T)[0])
+        _, pull = jax.vjp(cell.output, d_carry)  # linear: the same wherever it is taken
+        d_carry = jax.tree.map(jnp.add, d_carry, *pull(d_output))
         d_drive = jnp.zeros_like(drive)
         factors = []
         for micro_step in reversed(range(len(names))):
-            product, carry = passed[micro_step]
 
             def update(*arguments: Any, micro_step: int = micro_step) -> Carry:
                 own, product, carry, drive = arguments
-                return _update(cell, {**params, **own}, micro_step, product, carry, drive)
+                return cell.update({**params, **own}, micro_step, product, carry, drive)
 
+            product, carry = passed[micro_step]
             _, pull = jax.vjp(update, vectors, product, carry, drive)
             d_own, d_product, d_carry, d_input = pull(d_carry)
             state, pull = jax.vjp(lambda carry: _dropped(cell.output(carry), kept), carry)
             low = rounded(d_product, precision)
-            d_state = jnp.dot(matrices[micro_step], low, preferred_element_type=drive.dtype)
-            d_carry = jax.tree.map(jnp.add, d_carry, pull(d_state)[0])
+            d_state = _dot_transposed(low, matrices[micro_step], drive.dtype)
+            d_carry = jax.tree.map(jnp.add, d_carry, *pull(d_state))
             d_vectors = jax.tree.map(jnp.add, d_vectors, d_own)
             d_drive += d_input
-            factors.append((rounded(state, precision).T, low.T))
+            factors.append((rounded(state, precision), low))
         return (d_carry, d_vectors), (d_drive, factors[::-1])
 
     d_outputs, d_last = cotangents
@@ -138,25 +128,24 @@ def _backward(
     (d_carry, d_vectors), (d_drive, factors) = jax.lax.scan(step, start, at, reverse=True)
     d_params = dict(d_vectors)
     for name, (states, d_products) in zip(names, factors, strict=True):
-        d_params[name] = jnp.einsum(
-            "tbh,tbg->hg", states, d_products, preferred_element_type=drive.dtype
-        )
+        flat = (leaf.reshape(-1, leaf.shape[-1]) for leaf in (states, d_products))
+        d_params[name] = _transposed_dot(*flat, drive.dtype)
     return d_params, d_drive, d_carry, None if kept is None else jnp.zeros_like(kept)
 
 
 _scan.defvjp(_forward, _backward)
 
 
-def _update(
-    cell: Cell, params: Params, micro_step: int, product: Array, carry: Carry, drive: Array
-) -> Carry:
-    """The cell's update of the columns of product [G, B] and carry [H, B], with drive [B, G]."""
-
-    def one(product: Array, carry: Carry, drive: Array) -> Carry:
-        return cell.update(params, micro_step, product, carry, drive)
-
-    return jax.vmap(one, in_axes=(-1, -1, 0), out_axes=-1)(product, carry, drive)
-
-
 def _dropped(state: Array, kept: Array | None) -> Array:
     return state if kept is None else state * kept
+
+
+def _dot_transposed(a: Array, b: Array, dtype: Any) -> Array:
+    """a b^T of [..., G] and [H, G]."""
+    contracted = ((a.ndim - 1,), (1,)), ((), ())
+    return jax.lax.dot_general(a, b, contracted, preferred_element_type=dtype)
+
+
+def _transposed_dot(a: Array, b: Array, dtype: Any) -> Array:
+    """a^T b of [N, H] and [N, G]."""
+    return jax.lax.dot_general(a, b, (((0,), (0,)), ((), ())), preferred_element_type=dtype)
