@@ -13,7 +13,7 @@ what every field means. --smoke runs in seconds.
 import os
 
 # Read when NumPy loads. On the CPU the factorizations of a batch run side by side in XLA's threads,
-# and OpenBLAS's own would wait for each other on top of them; as `lsh_jax/cli.py`.
+# and OpenBLAS's own would wait for each other on top of them; as `lsh_jax/cli`.
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
 import argparse

@@ -10,11 +10,13 @@ import jax
 from lsh_jax.config import ConfigError, SearchConfig, SpaceConfig, SpectrumConfig
 from lsh_jax.data import Corpus
 from lsh_jax.language_models import make_language_model
-from lsh_jax.presets import Settings
+from lsh_jax.presets import Settings, TrainingSettings
 from lsh_jax.progress import duration
 from lsh_jax.search.language_model_task import make_language_model_task
+from lsh_jax.search.population import Fit, check_population, fit_population
 from lsh_jax.search.space import in_play, make_space, size
 from lsh_jax.search.successive_halving import num_epochs, plan
+from lsh_jax.search.task import Task
 from lsh_jax.search.trial import DENSE
 from lsh_jax.search.tuning import epochs_tuning, is_tuned, tuning_config
 from lsh_jax.sparsity import controls
@@ -30,6 +32,7 @@ class Estimate(NamedTuple):
     epochs: int  # of the candidates
     epochs_dense: int
     epochs_tuning: int  # of the trials that the dense network was chosen from
+    fit: Fit | None  # of candidates side by side; None where that is not asked for
     seconds_per_epoch: float  # with evaluation and spectrum, without compiling
     bytes_on_disk: int  # at its largest
 
@@ -50,33 +53,54 @@ def estimate(settings: Settings, corpus: Corpus) -> Estimate:
       corpus: its data.
 
     Returns:
-      The estimate; it costs the compilation of three programs.
+      The estimate; it costs the compilation of three programs, of five with candidates side by
+      side.
     """
-    config, train = settings.search(), settings.train
+    config = settings.search()
     rounds = plan(config)
-    short = _short_corpus(settings, corpus)
-    spectrum = SpectrumConfig(settings.spectrum.state, settings.spectrum.share, _STEPS, 0, 1)
-    recipe = dataclasses.replace(train, segments_per_epoch=1, max_train_tokens=0, max_eval_tokens=0)
-    task = make_language_model_task(short, settings.model, recipe, spectrum, config.seed)
+    seconds, state_bytes = measure_epoch(settings, corpus)
+    fit = None
+    if settings.population != 1:
+        check_population(settings.population)
+        fit = fit_population(_short_task(settings, corpus), config)
+    return Estimate(
+        epochs=num_epochs(config, rounds),
+        epochs_dense=epochs_dense(settings),
+        epochs_tuning=epochs_tuning(config),
+        fit=fit,
+        seconds_per_epoch=seconds,
+        bytes_on_disk=num_states(config, keep_all=settings.keep_checkpoints) * state_bytes,
+    )
+
+
+def measure_epoch(settings: TrainingSettings, corpus: Corpus) -> tuple[float, int]:
+    """Seconds of an epoch with evaluation and spectra, and bytes of the state of training.
+
+    An epoch that averages weights has two spectra.
+
+    Args:
+      settings: the training.
+      corpus: its data.
+
+    Returns:
+      Both; it costs the compilation of three programs.
+    """
+    train = settings.train
+    task = _short_task(settings, corpus)
     state = task.init(jax.random.key(0), controls(DENSE), task.hyper)
     windows = _num_tokens(corpus.train, train.max_train_tokens) / (train.batch_size * train.bptt)
     evaluations = _num_tokens(corpus.validation, train.max_eval_tokens) / (
         train.eval_batch_size * train.bptt
     )
     steps = (settings.spectrum.length + settings.spectrum.burn_in) * settings.spectrum.batch
+    steps *= 1 if train.averaging == "none" else 2
     seconds = (
         _seconds(lambda: task.train(state, controls(DENSE), task.hyper, 1)) / _WINDOWS * windows
         + _seconds(lambda: task.evaluate(state, "validation")) / _WINDOWS * evaluations
         + _seconds(lambda: task.spectrum(state)) / _STEPS * steps
     )
     state_bytes = sum(leaf.nbytes for leaf in jax.tree.leaves(state) if hasattr(leaf, "nbytes"))
-    return Estimate(
-        epochs=num_epochs(config, rounds),
-        epochs_dense=epochs_dense(settings),
-        epochs_tuning=epochs_tuning(config),
-        seconds_per_epoch=seconds,
-        bytes_on_disk=num_states(config, keep_all=settings.keep_checkpoints) * state_bytes,
-    )
+    return seconds, state_bytes
 
 
 def num_states(config: SearchConfig, *, keep_all: bool) -> int:
@@ -99,7 +123,17 @@ def num_states(config: SearchConfig, *, keep_all: bool) -> int:
     return max(before, dense + 2 * rounds[0].num_entering) + 1
 
 
-def _short_corpus(settings: Settings, corpus: Corpus) -> Corpus:
+def _short_task(settings: TrainingSettings, corpus: Corpus) -> Task:
+    """The task of the settings with few windows and steps of a spectrum."""
+    spectrum = SpectrumConfig(settings.spectrum.state, settings.spectrum.share, _STEPS, 0, 1)
+    recipe = dataclasses.replace(
+        settings.train, segments_per_epoch=1, max_train_tokens=0, max_eval_tokens=0
+    )
+    short = _short_corpus(settings, corpus)
+    return make_language_model_task(short, settings.model, recipe, spectrum, settings.seed)
+
+
+def _short_corpus(settings: TrainingSettings, corpus: Corpus) -> Corpus:
     """Enough tokens for the windows that are measured, and no more."""
     train = settings.train
     trained = train.batch_size * (_WINDOWS * train.bptt + 1)
@@ -179,11 +213,12 @@ def describe_rounds(settings: Settings) -> str:
             f"its own run and {tuning} epochs of the others\n"
         )
     ratio = (own + dense + tuning) / full
+    at_most = "at most " if settings.train.patience else ""
     return (
         f"{_describe_space(config)}\n"
         f"{first}Rounds: {', '.join(dict.fromkeys([*steps, finalists]))}\n"
-        f"Epochs: {own} of candidates and {dense} of the dense network; training every candidate "
-        f"to the end takes {full} (ratio {own / full:.2f}, with the dense network "
+        f"Epochs: {at_most}{own} of candidates and {dense} of the dense network; training every "
+        f"candidate to the end takes {full} (ratio {own / full:.2f}, with the dense network "
         f"{'and its tuning ' if tuning else ''}{ratio:.2f}){_WASTE if ratio >= 1 else ''}"
     )
 
@@ -217,7 +252,7 @@ def _listed(choices: tuple[Any, ...]) -> str:
     return ", ".join(f"{c:g}" if isinstance(c, float) else str(c) for c in choices)
 
 
-def describe_unused_rows(settings: Settings, types: int) -> str:
+def describe_unused_rows(settings: TrainingSettings, types: int) -> str:
     """A word on rows of the embedding that no word of the text has; empty where they are few.
 
     Args:
@@ -241,11 +276,46 @@ def total_epochs(settings: Settings) -> int:
 
 def describe_plan(settings: Settings, cost: Estimate) -> str:
     """The plan of a search and its cost, as text."""
-    mebibytes = cost.bytes_on_disk / 2**20
-    disk = f"{mebibytes:,.1f} MiB" if mebibytes < 1024 else f"{mebibytes / 1024:,.1f} GiB"
+    about = "at most about" if settings.train.patience else "about"
     return (
         f"{describe_rounds(settings)}\n"
-        f"Disk: at most {disk} of checkpoints\n"
-        f"Time: about {duration(cost.seconds)}, {duration(cost.seconds_per_epoch)} an epoch with "
-        "evaluation and spectrum, measured on a few windows here; compiling comes on top"
+        f"{describe_population(settings, cost.fit)}"
+        f"Disk: at most {_bytes(cost.bytes_on_disk)} of checkpoints\n"
+        f"Time: {about} {duration(cost.seconds)}, {duration(cost.seconds_per_epoch)} an epoch with "
+        "evaluation and spectrum, measured on a few windows here"
+        f"{', one candidate at a time' if cost.fit else ''}; compiling comes on top"
     )
+
+
+def describe_population(settings: Settings, fit: Fit | None) -> str:
+    """How many candidates train side by side, what they take and what limits them, as text.
+
+    Args:
+      settings: the search.
+      fit: from `fit_population`; None where candidates train one by one.
+
+    Returns:
+      Lines with their ends; none without a fit.
+    """
+    if fit is None:
+        return ""
+    size = fit.size if settings.population == "auto" else settings.population
+    chosen = " (auto)" if settings.population == "auto" else ""
+    text = (
+        f"Side by side: {size}{chosen} candidates, about {_bytes(fit.bytes_each)} of memory each; "
+        f"{fit.fitting} fit if they take {_bytes(fit.bytes_limit)} of a device\n"
+    )
+    if settings.population != "auto" and size > fit.fitting:
+        text += f"Note: {size} candidates will hardly fit: take --population=auto.\n"
+    pool = plan(settings.search())[0].num_entering
+    if settings.ask_batch < min(fit.fitting if chosen else size, pool):
+        text += (
+            f"Note: the pool of {pool} asks for --ask-batch={settings.ask_batch} candidates at a "
+            "time, so that no more of it train side by side.\n"
+        )
+    return text
+
+
+def _bytes(count: int) -> str:
+    mebibytes = count / 2**20
+    return f"{mebibytes:,.1f} MiB" if mebibytes < 1024 else f"{mebibytes / 1024:,.1f} GiB"

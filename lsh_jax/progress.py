@@ -4,13 +4,16 @@ import contextlib
 import math
 import statistics
 import sys
+import time
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, TextIO
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
-from lsh_jax.search.ledger import Record
+from lsh_jax.search.ledger import Record, perplexity
+
+_LONG_SEGMENT = 60.0  # seconds, from which on a log has a line a segment
 
 Listener = Callable[[str, Mapping[str, Any]], None]
 
@@ -70,6 +73,101 @@ def progress(
                 console.print(f"Note: {values['text']}.", markup=False)
 
         yield listener
+
+
+@contextlib.contextmanager
+def training_progress(
+    total_epochs: int,
+    epochs_done: int,
+    segments_per_epoch: int,
+    tokens_per_epoch: int,
+    unigram_perplexity: float | None,
+    stream: TextIO | None = None,
+) -> Iterator[Listener]:
+    """Shows the events of `train_dense`: a line an epoch, and one a segment where these are long.
+
+    Args:
+      total_epochs: of the plan.
+      epochs_done: of them, before this start.
+      segments_per_epoch: for the bar of the epoch under way.
+      tokens_per_epoch: for the speed.
+      unigram_perplexity: printed beside the perplexities; None where there is none.
+      stream: standard output if not given.
+
+    Yields:
+      The listener to hand to `train_dense`.
+    """
+    console = Console(file=stream or sys.stdout, highlight=False, soft_wrap=True)
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("{task.fields[note]}"),
+    )
+    with Progress(
+        *columns, console=console, transient=True, disable=not console.is_terminal
+    ) as bar:
+        total = total_epochs * segments_per_epoch
+        done = epochs_done * segments_per_epoch
+        segments = bar.add_task("segments", total=total, completed=done, note="")
+        seconds: list[float] = []  # of segments, with what stands between them
+        started = time.perf_counter()
+
+        def listener(kind: str, values: Mapping[str, Any]) -> None:
+            nonlocal started
+            if kind == "segment":
+                now = time.perf_counter()
+                seconds.append(max(now - started, 1e-9))
+                started = now
+                done = (values["epoch"] - 1) * segments_per_epoch + values["done"]
+                left = segment_time_left(seconds, total - done, segments_per_epoch)
+                speed = tokens_per_epoch / segments_per_epoch / seconds[-1]
+                note = f"epoch {values['epoch']}: {speed:,.0f} tokens per second; {left}"
+                bar.update(segments, completed=done, note=note)
+                if not console.is_terminal and seconds[-1] > _LONG_SEGMENT:
+                    place = f"{values['done']}/{segments_per_epoch}"
+                    console.print(f"  segment {place} of {note}", markup=False)
+            elif kind == "record":
+                record: Record = values["record"]
+                segments_left = (total_epochs - record.epoch) * segments_per_epoch
+                left = segment_time_left(seconds, segments_left, segments_per_epoch)
+                text = describe_training(record, tokens_per_epoch, unigram_perplexity)
+                console.print(f"[{record.epoch}/{total_epochs}] {text}; {left}", markup=False)
+            elif kind == "notice":
+                console.print(f"Note: {values['text']}.", markup=False)
+
+        yield listener
+
+
+def describe_training(
+    record: Record, tokens_per_epoch: int, unigram_perplexity: float | None
+) -> str:
+    """One line on an epoch of a network that is trained alone."""
+    text = "training perplexity "
+    trained = None if record.train_nll is None else perplexity(record.train_nll)
+    text += "beyond numbers" if trained is None else f"{trained:.1f}"
+    text += f", validation perplexity {_perplexity(record)}"
+    if record.averaging:
+        text += " of averaged weights"
+    if unigram_perplexity is not None:
+        text += f" (unigram {unigram_perplexity:.0f})"
+    wall = record.wall_s or 0.0
+    speed = f", {tokens_per_epoch / wall:,.0f} tokens per second" if wall else ""
+    return f"{text}, {duration(wall)}{speed}"
+
+
+def segment_time_left(seconds: list[float], segments_left: int, segments_per_epoch: int) -> str:
+    """The time that is left, from the seconds of the segments so far.
+
+    The mean of the last epoch's, of which one has an evaluation before it, without the first of
+    all, which also compiles.
+    """
+    if segments_left <= 0:
+        return "nothing left but the test"
+    if len(seconds) < 2:
+        return "time left known after the next segment"
+    recent = seconds[1:][-segments_per_epoch:]
+    return f"about {duration(statistics.fmean(recent) * segments_left)} left"
 
 
 def describe(record: Record, unigram_perplexity: float | None) -> str:

@@ -22,6 +22,8 @@ LEVELS = (
     ("config", "machine"),
     (
         "cells",
+        "losses",
+        "mixed_precision",
         "lyapunov.checks",
         "lyapunov.orthonormalize",
         "lyapunov.benettin",
@@ -36,8 +38,16 @@ LEVELS = (
         "sparsity",
         "statistics",
     ),
-    ("language_models", "optimizers", "averaging", "lyapunov", "distance_noise", "embeddings"),
-    ("training", "checkpoint", "convert"),
+    (
+        "layers",
+        "language_models",
+        "optimizers",
+        "averaging",
+        "lyapunov",
+        "distance_noise",
+        "embeddings",
+    ),
+    ("training", "checkpoint", "state_dict", "convert", "sizes", "evaluation"),
     ("search",),
     ("plots", "report", "progress", "presets", "accelerators", "estimate", "cli"),
 )
@@ -52,7 +62,7 @@ HOMES = {
     "safetensors": ("checkpoint.py",),
     "ray": ("search/",),
     "rich": ("progress.py",),
-    "tyro": ("cli.py",),
+    "tyro": ("cli/",),
     "matplotlib": ("plots/", "report/svg.py"),  # the report turns a figure into text
     "scipy": ("statistics.py",),
     # Nowhere:

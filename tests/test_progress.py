@@ -3,7 +3,15 @@ import math
 
 import pytest
 
-from lsh_jax.progress import describe, duration, progress, time_left
+from lsh_jax.progress import (
+    describe,
+    describe_training,
+    duration,
+    progress,
+    segment_time_left,
+    time_left,
+    training_progress,
+)
 from lsh_jax.search.ledger import Record
 
 
@@ -132,3 +140,68 @@ def test_on_a_terminal_the_lines_stand_above_the_bars():
         listener("segment", {"trial": 3, "epoch": 2, "done": 1})
         listener("record", {"record": record()})
     assert "candidate 3, epoch 2: validation perplexity 148.4" in stream.getvalue()
+
+
+def training_lines(monkeypatch, times, *events):
+    """Of a training of 3 epochs of 2 segments and 1,000 tokens, one of them done before."""
+    clock = iter(times)
+    monkeypatch.setattr("lsh_jax.progress.time.perf_counter", lambda: next(clock))
+    stream = io.StringIO()
+    with training_progress(3, 1, 2, 1000, 300.0, stream) as listener:
+        for kind, values in events:
+            listener(kind, values)
+    return stream.getvalue().splitlines()
+
+
+def segment(epoch, done):
+    return "segment", {"trial": "dense", "epoch": epoch, "done": done}
+
+
+def dense_record(epoch, **values):
+    return record(trial="dense", epoch=epoch, train_nll=math.log(200), wall_s=8.0, **values)
+
+
+def test_a_training_has_a_line_an_epoch(monkeypatch):
+    lines = training_lines(
+        monkeypatch,
+        [0, 9, 13, 19],
+        segment(2, 1),
+        segment(2, 2),
+        ("record", {"record": dense_record(2)}),
+        segment(3, 1),
+        ("notice", {"text": "it ends"}),
+        ("record", {"record": dense_record(3, averaging=True)}),
+    )
+    assert lines == [
+        # The first segment compiled for 9 s, the second took 4 s, and two are left.
+        "[2/3] training perplexity 200.0, validation perplexity 148.4 (unigram 300), 8 s, 125 "
+        "tokens per second; about 8 s left",
+        "Note: it ends.",
+        "[3/3] training perplexity 200.0, validation perplexity 148.4 of averaged weights (unigram "
+        "300), 8 s, 125 tokens per second; nothing left but the test",
+    ]
+
+
+def test_a_long_segment_has_a_line_of_its_own_in_a_log(monkeypatch):
+    times = [0, 100, 300]
+    first, second = training_lines(monkeypatch, times, segment(1, 1), segment(1, 2))
+    assert first == (
+        "  segment 1/2 of epoch 1: 5 tokens per second; time left known after the next segment"
+    )
+    # 500 tokens in 200 s; 4 segments are left.
+    assert second == "  segment 2/2 of epoch 1: 2 tokens per second; about 13 min left"
+
+
+def test_the_time_left_of_a_training_is_a_recent_segment_times_the_segments_left():
+    # The first compiled for 100 s and is left out: the mean of 4 and 6 is 5.
+    assert segment_time_left([100.0, 4.0, 6.0], 10, 4) == "about 50 s left"
+    assert segment_time_left([100.0, 40.0, 4.0, 6.0], 10, 2) == "about 50 s left"  # of an epoch
+    assert segment_time_left([5.0], 3, 4) == "time left known after the next segment"
+    assert segment_time_left([5.0, 5.0], 0, 4) == "nothing left but the test"
+
+
+def test_an_epoch_beyond_numbers_is_said_to_be_one():
+    told = describe_training(record(train_nll=1e4, val_perplexity=None, wall_s=None), 10, None)
+    assert told == (
+        "training perplexity beyond numbers, validation perplexity beyond numbers, under 1 s"
+    )

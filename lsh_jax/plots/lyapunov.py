@@ -71,6 +71,23 @@ def draw_spectra(axes: Axes, spectra: Mapping[str, LyapunovResult]) -> None:
     axes.legend(fontsize="small")
 
 
+@house_style
+def plot_layers(results: Sequence[LyapunovResult]) -> Figure:
+    """The spectra of a language model's layers in one picture.
+
+    Args:
+      results: of each layer, from the input upwards.
+
+    Returns:
+      A Figure: exponents against their index, each with a band of two standard errors.
+    """
+    figure = Figure(figsize=SIZE, layout="constrained")
+    draw_spectra(
+        figure.add_subplot(), {f"layer {number}": run for number, run in enumerate(results)}
+    )
+    return figure
+
+
 def _unit(result: LyapunovResult) -> str:
     """The label of an axis of exponents."""
     names = {1.0: ", nats per step", math.log(2): ", bits per step"}

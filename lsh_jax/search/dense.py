@@ -14,16 +14,16 @@ from lsh_jax.checkpoint import (
     save_checkpoint,
 )
 from lsh_jax.config import ConfigError
-from lsh_jax.search.ledger import Ledger, Record, best_epoch
+from lsh_jax.search.ledger import Ledger, Record, best_epoch, has_ended
 from lsh_jax.search.run_directory import (
     LEDGER,
     checkpoint_path,
     keep_checkpoints,
-    load_spectrum,
+    load_spectra,
     read_settings,
-    save_spectrum,
+    save_spectra,
 )
-from lsh_jax.search.scores import Spectrum, distance
+from lsh_jax.search.scores import Spectra, Spectrum, alike, distance
 from lsh_jax.search.task import Task, TaskState
 from lsh_jax.search.trial import (
     DENSE,
@@ -47,15 +47,18 @@ class DenseReference(NamedTuple):
     """A dense network with its history."""
 
     records: list[Record]  # by epoch
-    spectra: dict[int, Spectrum]  # by epoch
+    spectra: dict[int, Spectra]  # by epoch
     state: TaskState  # at its best epoch
 
 
 def cached_directory(
-    cache: pathlib.Path, task: Task, epochs: int, hyper: Mapping[str, float]
+    cache: pathlib.Path, task: Task, epochs: int, hyper: Mapping[str, float], least_epochs: int
 ) -> pathlib.Path:
     """Where the dense network of a task, with hyperparameters of its own, is kept between runs."""
-    text = json.dumps([task.fingerprint(), epochs, *([dict(hyper)] if hyper else [])])
+    own: list[Any] = [dict(hyper)] if hyper else []
+    if task.patience:  # then it rules where training ends
+        own.append(least_epochs)
+    text = json.dumps([task.fingerprint(), epochs, *own])
     return cache / "dense" / hashlib.sha256(text.encode()).hexdigest()[:24]
 
 
@@ -66,16 +69,19 @@ def train_dense(
     directory: pathlib.Path,
     on_event: OnEvent,
     hyper: Mapping[str, float],
+    *,
+    least_epochs: int = 0,
 ) -> DenseReference:
     """Trains the dense network, or as much of it as `directory` does not hold yet.
 
     Args:
       task: the task.
-      epochs: in all.
+      epochs: in all, unless the task's patience ends training before.
       seed: recorded with every epoch.
       directory: for its ledger, spectra and checkpoints.
       on_event: told of segments and records.
       hyper: the hyperparameters that are not the task's; empty for none.
+      least_epochs: that are trained whatever the task's patience.
 
     Returns:
       The reference.
@@ -87,6 +93,9 @@ def train_dense(
     live: LiveStates = {}
     ledger = Ledger(directory / LEDGER)
     for epoch in range(len(ledger.history("dense")) + 1, epochs + 1):
+        if has_ended(ledger.history("dense"), task.patience, least_epochs):
+            on_event("notice", {"text": early_end(ledger.history("dense"))})
+            break
 
         def on_segment(done: int, epoch: int = epoch) -> None:
             on_event("segment", {"trial": "dense", "epoch": epoch, "done": done})
@@ -97,13 +106,30 @@ def train_dense(
                 f"The dense network failed in epoch {epoch}: {measured.failure}. "
                 f"{name_remedy(hyper)}"
             )
-        assert measured.exponents is not None and measured.std_error is not None
-        save_spectrum(directory, "dense", epoch, measured.exponents, measured.std_error)
+        assert measured.spectra is not None
+        save_spectra(directory, "dense", epoch, measured.spectra)
         record = make_record(candidate, epoch, None, measured)
         ledger.append(record)
         keep_checkpoints(directory, "dense", {epoch, best_epoch(ledger.history("dense"))})
         on_event("record", {"record": record})
     return load_reference(task, directory, ledger, candidate)
+
+
+def early_end(history: list[Record]) -> str:
+    """That training ended before its last epoch, as text."""
+    last, best = history[-1], best_epoch(history)
+    return f"training of {last.trial} ends after epoch {last.epoch}, its best is epoch {best}"
+
+
+def has_passed(dense: DenseReference, epoch: int, patience: int) -> bool:
+    """Whether an epoch lies beyond the dense network's last because patience ended its training.
+
+    Args:
+      dense: the network.
+      epoch: of a candidate.
+      patience: of the task.
+    """
+    return epoch > dense.records[-1].epoch and has_ended(dense.records, patience)
 
 
 def name_remedy(chosen: Iterable[str]) -> str:
@@ -163,18 +189,17 @@ def foreign_dense(task: Task, state: TaskState, seed: int) -> DenseReference:
     Returns:
       The reference.
     """
-    exponents, std_error = task.spectrum(state)
+    spectra = Spectra(Spectrum(*task.spectrum(state)))
     val_nll = task.evaluate(state, "validation")
     _, info = task.train(state, make_controls(DENSE), task.hyper, 0)
     measured = Measurement(
         failure=None,
         val_nll=val_nll,
-        exponents=exponents,
-        std_error=std_error,
+        spectra=spectra,
         nonzeros=info.nonzeros,
     )
     record = make_record(Candidate("dense", DENSE, seed), 0, None, measured)
-    return DenseReference([record], {0: Spectrum(exponents, std_error)}, state)
+    return DenseReference([record], {0: spectra}, state)
 
 
 def _differences(recorded: str, own: str) -> list[str]:
@@ -211,11 +236,11 @@ def adopt(
     for record in dense.records:
         if ledger.get(name, record.epoch) is not None:
             continue
-        spectrum = dense.spectra[record.epoch]
-        if reference is not None:
-            measured = distance(spectrum, reference.spectra[record.epoch])
+        spectra = dense.spectra[record.epoch]
+        if reference is not None and record.epoch in reference.spectra:  # it may have ended before
+            measured = distance(*alike(spectra, reference.spectra[record.epoch]))
             record = dataclasses.replace(record, **measured._asdict())
-        save_spectrum(run, name, record.epoch, *spectrum)
+        save_spectra(run, name, record.epoch, spectra)
         ledger.append(dataclasses.replace(record, trial=name))
 
 
@@ -234,7 +259,7 @@ def load_reference(
       The reference; its records are those of training it as "dense".
     """
     name, records = candidate.trial, ledger.history(candidate.trial)
-    spectra = {r.epoch: Spectrum(*load_spectrum(directory, name, r.epoch)) for r in records}
+    spectra = {record.epoch: load_spectra(directory, record) for record in records}
     template = load_state(task, directory, candidate, 0)
     path = checkpoint_path(directory, name, best_epoch(records))
     own = [dataclasses.replace(r, trial="dense", round=None, score=None) for r in records]

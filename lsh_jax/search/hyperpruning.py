@@ -24,12 +24,19 @@ from lsh_jax.search.dense import (
     SearchError,
     adopt,
     cached_directory,
+    has_passed,
     train_dense,
 )
 from lsh_jax.search.driver import Search, advance
 from lsh_jax.search.executors import Executor, SerialExecutor
-from lsh_jax.search.ledger import Ledger, LedgerError, Record, best_epoch
+from lsh_jax.search.ledger import Ledger, LedgerError, Record, best_epoch, has_ended
 from lsh_jax.search.pool import fill_pool
+from lsh_jax.search.population import (
+    Population,
+    PopulationSize,
+    check_population,
+    settle_population,
+)
 from lsh_jax.search.rounds import halve
 from lsh_jax.search.run_directory import (
     LEDGER,
@@ -39,7 +46,7 @@ from lsh_jax.search.run_directory import (
     record_settings,
 )
 from lsh_jax.search.scores import reference_epoch
-from lsh_jax.search.successive_halving import plan
+from lsh_jax.search.successive_halving import last_scored_epoch, plan
 from lsh_jax.search.summary import summarise
 from lsh_jax.search.task import Task, TaskState, segments_between_updates
 from lsh_jax.search.trial import Candidate, load_state
@@ -73,6 +80,7 @@ def hyperprune(
     resume: bool = False,
     settings: Mapping[str, Any] | None = None,
     keep_all_checkpoints: bool = False,
+    population: PopulationSize = 1,
     on_event: OnEvent | None = None,
 ) -> SearchResult:
     """Searches for the pruned network to train.
@@ -87,6 +95,9 @@ def hyperprune(
       resume: continue the run in `out`.
       settings: JSON values to record in config.json beside `config` and the fingerprint.
       keep_all_checkpoints: keep those of candidates that lost a round.
+      population: candidates that are trained side by side in one program, or "auto" for as many as
+        fit the memory of the devices; the records are those of one by one, up to the rounding of
+        floating-point numbers.
       on_event: `on_event(kind, values)` is told of "segment", "record", "round", "done" and
         "notice"; while the dense network is tuned, trials are called "tuning-<number>".
 
@@ -103,29 +114,33 @@ def hyperprune(
             out = stack.enter_context(tempfile.TemporaryDirectory())
         run = pathlib.Path(out)
         _check(task, config, run, dense, resume=resume)
+        check_population(population)
         stack.enter_context(held(run))
-        recorded = {"search": config.to_json(), "fingerprint": task.fingerprint()}
-        record_settings(run, {**recorded, **(settings or {})}, resume=resume)
-        ledger = Ledger(run / LEDGER)
         notify = on_event or (lambda kind, values: None)
-        executor, tuning = executor or SerialExecutor(), UNTUNED
-        counter = stack.enter_context(count_compilations())
-        if dense is None:
-            tuning = tune_dense(task, config, run, executor, notify, keep_all=keep_all_checkpoints)
-            dense = _dense(task, config, run, ledger, cache_dir, notify, tuning)
-        else:
-            adopt(dense, run, ledger)
+        size = settle_population(task, config, population, notify)
+        recorded = {"search": config.to_json(), "fingerprint": task.fingerprint()}
+        free = {"population": size}
+        record_settings(run, {**recorded, **(settings or {})}, resume=resume, free=free)
         search = Search(
             task=task,
             config=config,
             run=run,
-            ledger=ledger,
+            ledger=Ledger(run / LEDGER),
             dense=dense,
-            executor=executor,
+            executor=executor or SerialExecutor(),
+            population=Population(size),
+            least_epochs=last_scored_epoch(config),
             live={},
             on_event=notify,
             keep_all=keep_all_checkpoints,
         )
+        tuning = UNTUNED
+        counter = stack.enter_context(count_compilations())
+        if dense is None:
+            tuning = tune_dense(search)
+            search = search._replace(dense=_dense(search, cache_dir, tuning))
+        else:
+            adopt(dense, run, search.ledger)
         return _run(search, tuning, counter, started)
 
 
@@ -148,6 +163,8 @@ def _check(
         )
     if dense is not None and config.reference == "same-epoch":
         for epoch in range(1, config.final_epochs + 1):
+            if epoch > last_scored_epoch(config) and has_passed(dense, epoch, task.patience):
+                break
             reference_epoch(config.reference, epoch, 0.0, dense.records)
     for every in config.space.update_every:
         segments_between_updates(every, task.segments_per_epoch)
@@ -175,25 +192,18 @@ def _run(search: Search, tuning: Tuning, count: Callable[[], int], started: floa
     return SearchResult(result, search.ledger.records(), state, search.dense.state)
 
 
-def _dense(
-    task: Task,
-    config: SearchConfig,
-    run: pathlib.Path,
-    ledger: Ledger,
-    cache_dir: pathlib.Path | str | None,
-    on_event: OnEvent,
-    tuning: Tuning,
-) -> DenseReference:
+def _dense(search: Search, cache_dir: pathlib.Path | str | None, tuning: Tuning) -> DenseReference:
     """Trains or finds the dense networks, one a seed, and copies them into the run.
 
     The first is that of the tuning, where there was one.
     """
+    task, config, run, on_event = search.task, search.config, search.run, search.on_event
     references: list[DenseReference] = []
-    epochs = config.final_epochs
+    epochs, least = config.final_epochs, search.least_epochs
     if tuning.reference is not None:
         chosen = ", ".join(f"{name}={value:g}" for name, value in tuning.hyper.items())
         on_event("notice", {"text": f"the dense network is the run tuned to {chosen}"})
-        adopt(tuning.reference, run, ledger)
+        adopt(tuning.reference, run, search.ledger)
         references.append(tuning.reference)
     for index in range(len(references), config.dense_seeds):
         name = "dense" if index == 0 else f"dense-{index}"
@@ -201,18 +211,22 @@ def _dense(
         own_task = task if index == 0 else task.with_seed(seed)
         directory = run / "dense" / str(seed)
         if cache_dir is not None:
-            directory = cached_directory(pathlib.Path(cache_dir), own_task, epochs, tuning.hyper)
-        done = len(Ledger(directory / LEDGER).history("dense"))
-        if done >= epochs:
-            on_event("notice", {"text": f"{name} is taken from the cache, {epochs} epochs"})
+            cache = pathlib.Path(cache_dir)
+            directory = cached_directory(cache, own_task, epochs, tuning.hyper, least)
+        history = Ledger(directory / LEDGER).history("dense")
+        done = len(history)
+        if done >= epochs or has_ended(history, task.patience, least):
+            on_event("notice", {"text": f"{name} is taken from the cache, {done} epochs"})
         on_event("done", {"epochs": tuning.num_epochs + index * epochs + done})
         try:
             with locked(directory, wait=True):
-                dense = train_dense(own_task, epochs, seed, directory, on_event, tuning.hyper)
+                dense = train_dense(
+                    own_task, epochs, seed, directory, on_event, tuning.hyper, least_epochs=least
+                )
         except (CheckpointError, LedgerError) as error:
             raise SearchError(f"{error} Remove {directory} to train it again.") from error
         first = references[0] if references else None
-        adopt(dense, run, ledger, name=name, reference=first)
+        adopt(dense, run, search.ledger, name=name, reference=first)
         references.append(dense)
     return references[0]
 
@@ -221,8 +235,8 @@ def _train_finalists(
     search: Search, finalists: list[Candidate], search_round: int
 ) -> tuple[Record, TaskState]:
     """Trains the finalists to the end; returns the winner's best record and its state."""
-    for candidate in finalists:
-        advance(search, candidate, search.config.final_epochs, search_round)
+    patience = search.task.patience
+    advance(search, finalists, search.config.final_epochs, search_round, patience=patience)
     bests = []
     for candidate in finalists:
         history = search.ledger.history(candidate.trial)

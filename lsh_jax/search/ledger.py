@@ -122,3 +122,16 @@ def best_epoch(history: list[Record]) -> int:
     """The epoch of the lowest validation nll that did not fail; the earlier of equals."""
     scored = [r for r in history if r.status == "ok" and r.val_nll is not None]
     return min(scored, key=lambda r: (r.val_nll, r.epoch)).epoch
+
+
+def has_ended(history: list[Record], patience: int, least_epochs: int = 0) -> bool:
+    """Whether training ends before its last epoch: its best validation nll has grown too old.
+
+    Args:
+      history: of a trial that has not failed, by epoch.
+      patience: the age in epochs at which it ends; 0 for never.
+      least_epochs: that are trained in any case.
+    """
+    if not history or not patience or history[-1].epoch < least_epochs:
+        return False
+    return history[-1].epoch - best_epoch(history) >= patience

@@ -36,13 +36,13 @@ def fill_pool(search: Search) -> list[Candidate]:
             original = known.setdefault(repr(assignment), trial)
             batch.append((trial, assignment, original))
             pending.append(tpe.Observation(trial, assignment, None))
+        asked = {trial: _candidate(search, trial, assignment) for trial, assignment, _ in batch}
+        new = [asked[trial] for trial, _, original in batch if original == trial]
+        advance(search, new, config.e0, 0)
+        pool += new
         for trial, assignment, original in batch:
-            candidate = _candidate(search, trial, assignment)
-            if original == trial:
-                pool.append(candidate)
-                advance(search, candidate, config.e0, 0)
-            else:
-                _repeat(search, candidate, original)
+            if original != trial:
+                _repeat(search, asked[trial], original)
             # Not its last record: a search that is resumed has trained survivors further.
             first = _first_scored(search, trial)
             history.append(tpe.Observation(trial, assignment, first.score))

@@ -27,8 +27,7 @@ def halve(search: Search, pool: list[Candidate]) -> tuple[list[dict[str, Any]], 
     entering, epochs = pool, config.e0
     rounds: list[dict[str, Any]] = []
     while True:
-        for candidate in entering:
-            advance(search, candidate, epochs, len(rounds))
+        advance(search, entering, epochs, len(rounds))
         scores = _scores(search, entering, epochs)
         if not scores:
             reasons = {search.ledger.history(candidate.trial)[-1].reason for candidate in entering}

@@ -12,9 +12,11 @@ import numpy as np
 from lsh_jax.checkpoint import remove_checkpoint, write_json
 from lsh_jax.config import ConfigError
 from lsh_jax.machine import InUseError, locked
-from lsh_jax.search.ledger import TrialId
+from lsh_jax.search.ledger import Record, TrialId
+from lsh_jax.search.scores import Spectra, Spectrum
 
 LEDGER = "trials.jsonl"
+_RAW, _ERROR = ".raw", ".std_error"  # in names of files of spectra
 
 
 def checkpoint_path(run: pathlib.Path, trial: TrialId, epoch: int) -> pathlib.Path:
@@ -33,44 +35,52 @@ def keep_checkpoints(run: pathlib.Path, trial: TrialId, epochs: set[int]) -> Non
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def spectrum_path(run: pathlib.Path, trial: TrialId, epoch: int) -> pathlib.Path:
+def spectrum_path(run: pathlib.Path, trial: TrialId, epoch: int, raw: str = "") -> pathlib.Path:
     """The exponents [L, K] of a trial after an epoch; beside them their standard errors."""
-    return run / "spectra" / f"{trial}-{epoch}.npy"
+    return run / "spectra" / f"{trial}-{epoch}{raw}.npy"
 
 
-def save_spectrum(
-    run: pathlib.Path, trial: TrialId, epoch: int, exponents: np.ndarray, std_error: np.ndarray
-) -> None:
-    """Writes exponents and standard errors, [L, K] each."""
-    path = spectrum_path(run, trial, epoch)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    np.save(path, exponents)
-    np.save(path.with_suffix(".std_error.npy"), std_error)
+def save_spectra(run: pathlib.Path, trial: TrialId, epoch: int, spectra: Spectra) -> None:
+    """Writes exponents and standard errors, [L, K] each; of raw weights beside those evaluated."""
+    (run / "spectra").mkdir(parents=True, exist_ok=True)
+    for spectrum, raw in ((spectra.evaluated, ""), (spectra.raw, _RAW)):
+        if spectrum is not None:
+            path = spectrum_path(run, trial, epoch, raw)
+            np.save(path, spectrum.exponents)
+            np.save(path.with_suffix(f"{_ERROR}.npy"), spectrum.std_error)
 
 
-def load_spectrum(run: pathlib.Path, trial: TrialId, epoch: int) -> tuple[np.ndarray, np.ndarray]:
-    """Reads exponents and standard errors, [L, K] each.
+def load_spectra(run: pathlib.Path, record: Record) -> Spectra:
+    """Reads the spectra of a trial's epoch, those of raw weights where averages were evaluated.
 
     Raises:
-      ConfigError: when the spectrum of that epoch is not there.
+      ConfigError: when one is not there.
     """
-    path = spectrum_path(run, trial, epoch)
-    if not path.is_file():
-        raise ConfigError(f"The spectrum of {trial} after epoch {epoch} is missing: {path}.")
-    return np.load(path), np.load(path.with_suffix(".std_error.npy"))
+
+    def load(raw: str) -> Spectrum:
+        path = spectrum_path(run, record.trial, record.epoch, raw)
+        if not path.is_file():
+            raise ConfigError(
+                f"The spectrum of {record.trial} after epoch {record.epoch} is missing: {path}."
+            )
+        return Spectrum(np.load(path), np.load(path.with_suffix(f"{_ERROR}.npy")))
+
+    return Spectra(load(""), load(_RAW) if record.averaging else None)
 
 
 def gather_spectra(run: pathlib.Path) -> None:
-    """Collects all spectra in spectra.npz, keys <trial>/<epoch>, and their errors beside it."""
-    exponents: dict[str, np.ndarray] = {}
-    errors: dict[str, np.ndarray] = {}
+    """Collects all spectra in spectra.npz, keys <trial>/<epoch>, and their errors beside it.
+
+    Those of the raw weights behind averages go to spectra_raw.npz, where there are any.
+    """
+    found: dict[str, dict[str, np.ndarray]] = {"": {}, _ERROR: {}}
     for path in sorted((run / "spectra").glob("*.npy")):
-        name = path.name.removesuffix(".npy")
-        trial, _, epoch = name.removesuffix(".std_error").rpartition("-")
-        collection = errors if name.endswith(".std_error") else exponents
+        name, *kind = path.name.removesuffix(".npy").split(".")
+        trial, _, epoch = name.rpartition("-")
+        collection = found.setdefault("".join(f".{part}" for part in kind), {})
         collection[f"{trial}/{epoch}"] = np.load(path)
-    np.savez(run / "spectra.npz", **exponents)  # type: ignore[arg-type]
-    np.savez(run / "spectra_std_error.npz", **errors)  # type: ignore[arg-type]
+    for suffix, arrays in found.items():
+        np.savez(run / f"spectra{suffix.replace('.', '_')}.npz", **arrays)  # type: ignore[arg-type]
 
 
 @contextlib.contextmanager
@@ -119,13 +129,20 @@ def check_vacant(run: pathlib.Path, *, resume: bool) -> None:
         raise ConfigError(f"`out` must hold a run to resume, got {str(run)!r}, which holds none.")
 
 
-def record_settings(run: pathlib.Path, settings: Mapping[str, Any], *, resume: bool) -> None:
+def record_settings(
+    run: pathlib.Path,
+    settings: Mapping[str, Any],
+    *,
+    resume: bool,
+    free: Mapping[str, Any] | None = None,
+) -> None:
     """Writes config.json, or holds the run that is there against it.
 
     Args:
       run: the run directory.
       settings: JSON values.
       resume: continue what is there.
+      free: more of them, which a run that is resumed need not repeat.
 
     Raises:
       ConfigError: when there is a run and `resume` is false, or its settings differ.
@@ -133,7 +150,7 @@ def record_settings(run: pathlib.Path, settings: Mapping[str, Any], *, resume: b
     check_vacant(run, resume=resume)
     path = run / "config.json"
     if resume and path.is_file():
-        recorded = read_settings(run)
+        recorded = {n: value for n, value in read_settings(run).items() if n not in (free or {})}
         differences = list(_differences(recorded, json.loads(json.dumps(settings))))
         # The fingerprint repeats, in one long line, what the other settings say in short ones.
         differences = [d for d in differences if not d.startswith("fingerprint")] or differences
@@ -143,7 +160,7 @@ def record_settings(run: pathlib.Path, settings: Mapping[str, Any], *, resume: b
                 f"{'; '.join(differences)}."
             )
         return
-    write_json(path, settings)
+    write_json(path, {**settings, **(free or {})})
 
 
 def read_settings(run: pathlib.Path) -> dict[str, Any]:

@@ -18,6 +18,23 @@ class Spectrum(NamedTuple):
     std_error: np.ndarray  # [L, K]
 
 
+class Spectra(NamedTuple):
+    """The spectra of a network after an epoch."""
+
+    evaluated: Spectrum  # of the weights that were evaluated
+    raw: Spectrum | None = None  # of the weights themselves, where averages were evaluated
+
+
+def alike(first: Spectra, second: Spectra) -> tuple[Spectrum, Spectrum]:
+    """The spectra of two networks to compare: of averages where both average, else of weights.
+
+    An average is nearer to the end of training than the weights it is taken of.
+    """
+    if first.raw is not None and second.raw is not None:
+        return first.evaluated, second.evaluated
+    return first.raw or first.evaluated, second.raw or second.evaluated
+
+
 class Distance(NamedTuple):
     """How far a spectrum lies from the dense network's, under the names of the ledger."""
 

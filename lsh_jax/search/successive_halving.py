@@ -66,6 +66,14 @@ def plan(config: SearchConfig) -> list[Round]:
     return rounds
 
 
+def last_scored_epoch(config: SearchConfig) -> int:
+    """The epoch of the last round: that of the dense network must be there, whatever patience says.
+
+    Candidates that fail may end the rounds earlier, never later.
+    """
+    return plan(config)[-1].epochs
+
+
 def num_epochs(config: SearchConfig, rounds: list[Round]) -> int:
     """Epochs of all candidates over the rounds and of the finalists to `final_epochs`."""
     last = rounds[-1]

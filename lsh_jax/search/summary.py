@@ -69,7 +69,7 @@ def summarise(
             "test_perplexity": perplexity(float(best_sums.sum() / counts.sum())),
         },
         "beats_dense": {"difference": difference, "low": low, "high": high, "level": _LEVEL},
-        "budget": budget(config, ledger, dense, tuning),
+        "budget": budget(config, ledger, tuning),
         "rounds": rounds,
         **({} if task.topology is None else {"counts": _counts(task.topology, best, state)}),
         "unigram_perplexity": unigram.get("validation"),
@@ -110,9 +110,7 @@ def _cost(own: Costs) -> dict[str, Any]:
     }
 
 
-def budget(
-    config: SearchConfig, ledger: Ledger, dense: DenseReference, tuning: Tuning
-) -> dict[str, float]:
+def budget(config: SearchConfig, ledger: Ledger, tuning: Tuning) -> dict[str, float]:
     """Epochs spent against training every candidate to the end.
 
     `ratio` counts the candidates' epochs only, `ratio_with_dense` those of the dense networks and
@@ -125,7 +123,8 @@ def budget(
     ]
     spent = len(own)
     full = len({record.trial for record in own}) * config.final_epochs
-    epochs_dense = config.dense_seeds * dense.records[-1].epoch
+    # One that was given without its history stands in the ledger as epoch 0.
+    epochs_dense = sum(isinstance(r.trial, str) and r.epoch > 0 for r in ledger.records())
     return {
         "epochs_spent": spent,
         "epochs_dense": epochs_dense,

@@ -10,8 +10,8 @@ counts.
 """
 
 import dataclasses
+import functools
 import math
-import pathlib
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
@@ -24,14 +24,12 @@ from lsh_jax.search.dense import (
     name_remedy,
 )
 from lsh_jax.search.driver import Search, advance
-from lsh_jax.search.executors import Executor
 from lsh_jax.search.ledger import Ledger, Record, best_epoch
 from lsh_jax.search.pool import fill_pool
 from lsh_jax.search.rounds import halve
 from lsh_jax.search.run_directory import LEDGER, keep_checkpoints
 from lsh_jax.search.space import assignments, hyper, make_space, size
 from lsh_jax.search.successive_halving import num_epochs, plan
-from lsh_jax.search.task import Task
 from lsh_jax.search.trial import Candidate
 from lsh_jax.types import Hyper
 
@@ -85,24 +83,14 @@ def check_dense_given(space: SpaceConfig) -> None:
         )
 
 
-def tune_dense(
-    task: Task,
-    config: SearchConfig,
-    run: pathlib.Path,
-    executor: Executor,
-    on_event: OnEvent,
-    *,
-    keep_all: bool,
-) -> Tuning:
+def tune_dense(whole: Search) -> Tuning:
     """Chooses the dense network's hyperparameters, or as much of it as is not on record yet.
 
+    The tuning is kept in `tuning` below the directory of the search, and its listener is told of
+    the same events as of the search, trials being called "tuning-<number>".
+
     Args:
-      task: the task.
-      config: the search that they are for.
-      run: its directory; the tuning is kept in `tuning` below it.
-      executor: where trials run.
-      on_event: told of the same events as of the search, trials being called "tuning-<number>".
-      keep_all: keep the checkpoints.
+      whole: the search that they are for, without a dense network yet.
 
     Returns:
       The choice; that of the task where there is nothing to choose.
@@ -110,23 +98,18 @@ def tune_dense(
     Raises:
       SearchError: when every trial fails.
     """
-    own = tuning_config(config)
+    config, own = whole.config, tuning_config(whole.config)
     if not is_tuned(config):
         (only,) = assignments(make_space(own))
         return UNTUNED._replace(hyper=hyper(only))
-    directory = run / "tuning"
-    search = Search(
-        task=task,
+    directory = whole.run / "tuning"
+    search = whole._replace(
         config=own,
         run=directory,
         ledger=Ledger(directory / LEDGER),
-        dense=None,
-        executor=executor,
-        live={},
-        on_event=_renamed(on_event),
-        keep_all=keep_all,
+        on_event=_renamed(whole.on_event),
     )
-    on_event("done", {"epochs": len(_trained(search))})
+    whole.on_event("done", {"epochs": len(_trained(search))})
     try:
         pool = fill_pool(search)
         rounds, finalists = halve(search, pool)
@@ -135,16 +118,17 @@ def tune_dense(
         remedy = name_remedy(name for name in Hyper._fields if getattr(config.space, name))
         text = f"The dense network could not be tuned. {error} {remedy}"
         raise SearchError(text) from error
-    if not keep_all:
+    if not search.keep_all:
         best = best_epoch(search.ledger.history(chosen.trial))
         for trial in pool:
             keep_checkpoints(directory, trial.trial, {best} if trial == chosen else set())
     trained = _trained(search)
+    reference = load_reference(search.task, directory, search.ledger, chosen)
     return Tuning(
         hyper=dict(chosen.hyper),
         num_trials=len({record.trial for record in trained}),
-        num_epochs=len(trained) - config.final_epochs,
-        reference=load_reference(task, directory, search.ledger, chosen),
+        num_epochs=len(trained) - len(reference.records),
+        reference=reference,
     )
 
 
@@ -163,13 +147,21 @@ def _choose(
     lowest: dict[int, float] = {}  # by place, to whom ties go
     reasons = set()
     runners_up = _runners_up(search, pool, finalists)
+    to_the_end = functools.partial(
+        advance,
+        search,
+        epochs=search.config.final_epochs,
+        search_round=search_round,
+        patience=search.task.patience,
+    )
+    to_the_end(finalists)
     for place, trial in enumerate([*finalists, *runners_up]):
         if place >= len(finalists) and lowest:
             break
         if place == len(finalists):
             text = "all finalists failed, so the next best trials are trained to the end"
             search.on_event("notice", {"text": text})
-        advance(search, trial, search.config.final_epochs, search_round)
+        to_the_end([trial])
         history = search.ledger.history(trial.trial)
         if history[-1].status == "failed":
             reasons.add(str(history[-1].reason))

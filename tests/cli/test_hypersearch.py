@@ -2,8 +2,6 @@
 
 import dataclasses
 import json
-import os
-import pathlib
 import re
 import signal
 import subprocess
@@ -12,8 +10,8 @@ import time
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 import pytest
+from commands import EXPERIMENTS, TINY_TRAINING, ledger, run_script
 
 from lsh_jax import load_model, save_model
 from lsh_jax.cli import main, parse
@@ -22,63 +20,12 @@ from lsh_jax.estimate import describe_model, describe_rounds, describe_unused_ro
 from lsh_jax.presets import PRESETS
 from lsh_jax.search.space import assignments, check_space, make_space, sparsity_config
 
-ROOT = pathlib.Path(__file__).resolve().parents[1]
-SCRIPT = ROOT / "experiments" / "hypersearch.py"
-
-TINY = (
-    "--model.hidden-size=8 --model.embed-size=8 --model.vocab-size=60 --model.num-layers=1 "
-    "--train.batch-size=4 --train.bptt=8 --train.segments-per-epoch=2 --train.eval-batch-size=4 "
-    "--spectrum.length=20 --spectrum.burn-in=5 --spectrum.batch=2 --final-epochs=4 --e0=2 "
-    "--space.update-every=0.5"
-).split()
+SCRIPT = EXPERIMENTS / "hypersearch.py"
+TINY = [*TINY_TRAINING, "--e0=2", "--space.update-every=0.5"]
 
 
-@pytest.fixture(scope="session")
-def text_folder(tmp_path_factory):
-    """Sentences of a small Markov chain over 40 words, which a network can learn a little of."""
-    folder = tmp_path_factory.mktemp("corpus") / "some text"
-    folder.mkdir()
-    rng = np.random.default_rng(0)
-    words = [f"w{index}" for index in range(40)]
-    for name, lines in (("train", 250), ("valid", 40), ("test", 40)):
-        text = []
-        for _ in range(lines):
-            state = int(rng.integers(40))
-            sentence = []
-            for _ in range(8):
-                sentence.append(words[state])
-                state = (3 * state + int(rng.integers(4))) % 40
-            text.append(" ".join(sentence))
-        (folder / f"{name}.txt").write_text("\n".join(text) + "\n")
-    return folder
-
-
-@pytest.fixture(scope="session")
-def cache(tmp_path_factory):
-    return tmp_path_factory.mktemp("cache")
-
-
-@pytest.fixture
-def no_compile_cache(monkeypatch):
-    """`main` in this process leaves the compiler's settings of the other tests alone."""
-    monkeypatch.setattr("lsh_jax.cli.use_compile_cache", lambda directory: None)
-
-
-def command(*arguments, cache=None, **options):
-    flags = [f"--cache-dir={cache}"] if cache else []
-    return subprocess.run(
-        [sys.executable, str(SCRIPT), *flags, *map(str, arguments)],
-        capture_output=True,
-        text=True,
-        timeout=300,
-        env={**os.environ, "COLUMNS": "120"},
-        **options,
-    )
-
-
-def ledger(run):
-    rows = [json.loads(line) for line in (run / "trials.jsonl").read_text().splitlines()]
-    return [{**row, "wall_s": None} for row in rows]
+def command(*arguments, **options):
+    return run_script("hypersearch.py", *arguments, **options)
 
 
 @pytest.fixture(scope="session")
@@ -524,7 +471,7 @@ def test_every_preset_is_a_search_that_ends():
 
 
 def test_runs_started_in_one_second_do_not_share_a_directory(tmp_path, monkeypatch):
-    from lsh_jax.cli import run_directory
+    from lsh_jax.cli.running import run_directory
 
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(time, "strftime", lambda *_: "20260101-000000")
