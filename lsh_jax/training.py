@@ -156,7 +156,8 @@ def _learning_rate(recipe: TrainConfig, hyper: Hyper, num_segments: Array) -> Ar
     """The step size of the epoch that a segment belongs to."""
     if recipe.decay == 1:
         return hyper.learning_rate
-    decays = jnp.maximum(num_segments // recipe.segments_per_epoch + 1 - recipe.decay_after, 0)
+    epoch = num_segments // recipe.segments_per_epoch + 1
+    decays = jnp.maximum(epoch - recipe.decay_after, 0)
     return hyper.learning_rate / recipe.decay ** decays.astype(jnp.float32)
 
 

@@ -39,6 +39,9 @@ REFUSED = {
         "coupled": (*NOT_FLAGS, False),
         "tied": NOT_FLAGS,
         "layer_sizes": (None, 3, [3, 3], (3,), (3, 3, 3), (3, 0), (3, 2.0), (3, True), ("3", 3)),
+        "init_bound": (*NOT_NUMBERS, INF),
+        "transform_bias": (NAN, INF, -INF, "0.5", None, True),
+        "two_biases": NOT_FLAGS,
     },
     SparsityConfig: {
         "sparsity": NOT_RATES,
@@ -70,6 +73,13 @@ REFUSED = {
         "bptt": NOT_POSITIVE,
         "segments_per_epoch": NOT_POSITIVE,
         "eval_batch_size": NOT_POSITIVE,
+        "decay": (*NOT_NUMBERS, 0, 0.99, INF),
+        "decay_after": NOT_POSITIVE,
+        "averaging": CHOICES,
+        "nonmonotone": NOT_COUNTS,
+        "patience": NOT_COUNTS,
+        "precision": (*CHOICES, "float16"),
+        "locked_dropout": NOT_FLAGS,
         "max_train_tokens": NOT_COUNTS,
         "max_eval_tokens": NOT_COUNTS,
     },
@@ -129,6 +139,9 @@ ACCEPTED = [
     (ModelConfig, {"hidden_size": np.int64(3)}),
     (ModelConfig, {"cell": "rhn", "depth": 10, "coupled": False, "tied": True}),
     (ModelConfig, {"layer_sizes": (7, 200), "tied": True, "hidden_size": 3}),
+    (ModelConfig, {"init_bound": 0.04, "transform_bias": 1.5, "two_biases": True}),
+    (TrainConfig, {"decay": 1, "decay_after": 1, "nonmonotone": 0, "patience": 0}),
+    (TrainConfig, {"averaging": "nt-asgd", "precision": "bfloat16", "locked_dropout": True}),
     (SparsityConfig, {"sparsity": 0, "death_rate": 0.0, "update_every": INF}),
     (SparsityConfig, {"sparsity": 0.999, "death_rate": 1, "horizon": 1}),
     (SparsityConfig, {"rate_floor": 1, "stop_fraction": 1e-3, "threshold_init": 0}),
@@ -165,6 +178,11 @@ def test_values_at_the_edge_of_their_range_are_accepted(config, values):
 def test_what_an_rhn_alone_has_is_refused_for_another_cell(cell, name, value):
     with pytest.raises(ConfigError, match=f"`{name}` must be .* with cell={cell}"):
         ModelConfig(cell, **{name: value})
+
+
+def test_averaging_goes_without_momentum():
+    with pytest.raises(ConfigError, match=r"`momentum` must be 0 with averaging=nt-asgd, got 0\.9"):
+        TrainConfig(momentum=0.9, averaging="nt-asgd")
 
 
 @pytest.mark.parametrize("sizes", [{}, {"hidden_size": 200, "layer_sizes": (200, 30)}])

@@ -27,9 +27,9 @@ class TrainConfig(Config):
     learning_rate: float = 20.0
     """Step size of SGD, that of the first epoch."""
     decay: float = 1.0
-    """What the step size is divided by after each epoch from decay_after on, at least 1."""
-    decay_after: int = 0
-    """Epochs that are trained at the first step size."""
+    """What the step size is divided by after every epoch from decay_after on, at least 1."""
+    decay_after: int = 1
+    """Epochs that are trained at the first step size, at least 1."""
     clip: float = 0.25
     """Largest norm of the gradient of the dense weights, > 0."""
     weight_decay: float = 1.2e-6
@@ -86,7 +86,8 @@ class TrainConfig(Config):
             check(0 <= getattr(self, name) < 1, name, "lie in [0, 1)", getattr(self, name))
         for name in ("batch_size", "bptt", "segments_per_epoch", "eval_batch_size"):
             check(getattr(self, name) >= 1, name, "be at least 1", getattr(self, name))
-        for name in ("decay_after", "nonmonotone", "patience"):
+        check(self.decay_after >= 1, "decay_after", "be at least 1", self.decay_after)
+        for name in ("nonmonotone", "patience"):
             check(getattr(self, name) >= 0, name, "be at least 0", getattr(self, name))
         for name in ("max_train_tokens", "max_eval_tokens"):
             check(getattr(self, name) >= 0, name, "be 0 (all) or above", getattr(self, name))
