@@ -128,8 +128,7 @@ def _backward(
     (d_carry, d_vectors), (d_drive, factors) = jax.lax.scan(step, start, at, reverse=True)
     d_params = dict(d_vectors)
     for name, (states, d_products) in zip(names, factors, strict=True):
-        flat = (leaf.reshape(-1, leaf.shape[-1]) for leaf in (states, d_products))
-        d_params[name] = _transposed_dot(*flat, drive.dtype)
+        d_params[name] = _transposed_dot(states, d_products, drive.dtype)
     return d_params, d_drive, d_carry, None if kept is None else jnp.zeros_like(kept)
 
 
@@ -147,5 +146,6 @@ def _dot_transposed(a: Array, b: Array, dtype: Any) -> Array:
 
 
 def _transposed_dot(a: Array, b: Array, dtype: Any) -> Array:
-    """a^T b of [N, H] and [N, G]."""
+    """a^T b of [..., H] and [..., G], as matrices."""
+    a, b = (factor.reshape(-1, factor.shape[-1]) for factor in (a, b))
     return jax.lax.dot_general(a, b, (((0,), (0,)), ((), ())), preferred_element_type=dtype)

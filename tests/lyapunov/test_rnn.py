@@ -8,9 +8,9 @@ from jax import export
 
 from lsh_jax import ls_distance
 from lsh_jax.cells import CELLS, lstm_update
-from lsh_jax.layers import run_layer
 from lsh_jax.config import ModelConfig
 from lsh_jax.language_models import make_language_model
+from lsh_jax.layers import run_layer
 from lsh_jax.lyapunov import (
     log_abs_det_lstm,
     lyapunov_spectrum,
