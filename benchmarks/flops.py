@@ -1,8 +1,12 @@
-"""Floating-point operations of one time step, counted by hand: a multiply-add is two.
+"""Floating-point operations, counted by hand: a multiply-add is two.
+
+Of one time step of a spectrum, and at the end of a step of training.
 
 Matrix work is counted, of order H^2 or more; element-wise work on a frame, of order H K, is not.
 H units and N rows of the frame in a layer, K exponents of it, E wide input, L = layers * H.
 """
+
+from typing import NamedTuple
 
 from cases import Case
 
@@ -154,3 +158,71 @@ def torch(case: Case, name: str) -> dict[str, float]:
         "factorizations": householder(L, K),
     }
     return {part: case.batch * value for part, value in parts.items()}
+
+
+class Product(NamedTuple):
+    """A matrix product of a step of training, [m, k] times [k, n]."""
+
+    part: str
+    m: int
+    k: int
+    n: int
+    factors: str = "a b"
+    """How the two arrays enter: "a b", "aT b" or "a bT", T for one that lies transposed; "b a" is
+    the same product of both transposed."""
+    steps: int = 0
+    """How often in turn, each after the last, or 0 for one product over all steps."""
+    matrices: int = 1
+    """By which a step multiplies, one micro-step each."""
+
+    @property
+    def flops(self) -> float:
+        """Of all its steps and micro-steps."""
+        return 2 * self.m * self.k * self.n * max(self.steps, 1) * self.matrices
+
+
+def train_products(config: ModelConfig, batch: int, bptt: int) -> dict[Product, int]:
+    """The products of one step of training, forward and backward, and how many of each there are.
+
+    Every matrix that meets the activations of a token forward meets their gradient backward, and
+    the two make its own gradient: 6 flops a weight and token.
+
+    Args:
+      config: the model.
+      batch: columns B.
+      bptt: steps T of a window.
+    """
+    found: dict[Product, int] = {}
+
+    def add(*products: Product) -> None:
+        for product in products:
+            found[product] = found.get(product, 0) + 1
+
+    def affine(part: str, below: int, above: int) -> None:
+        rows = batch * bptt
+        add(
+            Product(part, rows, below, above),
+            Product(f"{part}, gradient of its input", rows, above, below, "a bT"),
+            Product(f"{part}, gradient of its matrix", below, rows, above, "aT b"),
+        )
+
+    below = config.embed_size
+    for width in config.widths:
+        gates = _GATES[config.cell] + (config.cell == "rhn" and not config.coupled)
+        G, turns = gates * width, {"steps": bptt, "matrices": config.depth}
+        affine("input", below, G)
+        add(
+            Product("recurrent", G, width, batch, "aT b", **turns),
+            Product("recurrent, gradient of the state", width, G, batch, **turns),
+            Product(
+                "recurrent, gradient of the matrix",
+                width,
+                batch * bptt,
+                G,
+                "aT b",
+                matrices=config.depth,
+            ),
+        )
+        below = width
+    affine("decoder", below, config.vocab_size)
+    return found

@@ -1,10 +1,11 @@
-"""Prints the lines of `ls_throughput.py` as Markdown tables.
+"""Prints the lines of `ls_throughput.py` and `train_step.py` as Markdown tables.
 
     python benchmarks/make_tables.py results.jsonl
     python benchmarks/make_tables.py results.jsonl --into benchmarks/README.md
 
 --into replaces what stands between `<!-- table: NAME -->` and `<!-- end -->` in a file, for every
-suite NAME that the lines hold, and leaves the other places alone.
+suite NAME that the lines hold, and leaves the other places alone. The lines of training fill
+`train-step`, `train-products`, `train-profile` and `train-epoch`.
 """
 
 import argparse
@@ -12,6 +13,8 @@ import json
 import pathlib
 import re
 from typing import Any
+
+import train_tables
 
 _HEAD = (
     "cell, state",
@@ -42,6 +45,15 @@ def read(paths: list[pathlib.Path]) -> dict[str, list[dict[str, Any]]]:
     for record in latest.values():
         suites.setdefault(record["case"]["suite"], []).append(record)
     return suites
+
+
+def tables(suites: dict[str, list[dict[str, Any]]]) -> dict[str, str]:
+    """The tables of some suites by name."""
+    spectra = {name: found for name, found in suites.items() if not name.startswith("train-")}
+    return {
+        **{name: table(records) for name, records in spectra.items()},
+        **train_tables.tables(suites, _number),
+    }
 
 
 def table(records: list[dict[str, Any]]) -> str:
@@ -104,7 +116,7 @@ def _torch(record: dict[str, Any], name: str) -> str:
 def _number(value: float) -> str:
     """Three digits, without an exponent."""
     rounded = float(f"{value:.3g}")
-    return f"{rounded:,.0f}" if rounded >= 100 else f"{rounded:.3g}"
+    return f"{rounded:,.0f}" if abs(rounded) >= 100 else f"{rounded:.3g}"
 
 
 def _conditions(records: list[dict[str, Any]]) -> list[str]:
@@ -140,11 +152,11 @@ def main() -> None:
     parser.add_argument("results", type=pathlib.Path, nargs="+", help="files of JSON lines")
     parser.add_argument("--into", type=pathlib.Path, help="a Markdown file with places for tables")
     args = parser.parse_args()
-    tables = {name: table(records) for name, records in read(args.results).items()}
+    found = tables(read(args.results))
     if args.into:
-        args.into.write_text(insert(args.into.read_text(), tables))
+        args.into.write_text(insert(args.into.read_text(), found))
         return
-    for name, lines in tables.items():
+    for name, lines in found.items():
         print(f"## {name}\n\n{lines}\n")
 
 

@@ -80,16 +80,7 @@ def restore_checkpoint(path: pathlib.Path, template: PyTree) -> PyTree:
     """
     import orbax.checkpoint as ocp
 
-    if not _manifest(path).is_file():
-        raise CheckpointError(f"There is no complete checkpoint at {path}.")
-    try:
-        manifest = json.loads(_manifest(path).read_text())
-        checksums, leaves = manifest["sha256"], manifest["leaves"]
-    except (ValueError, KeyError, TypeError) as error:
-        raise CheckpointError(f"The checkpoint at {path} is damaged: its manifest.") from error
-    if checksums != _checksums(path):
-        raise CheckpointError(f"The checkpoint at {path} is damaged: its checksums differ.")
-    if leaves != _leaf_kinds(template):
+    if check_checkpoint(path) != _leaf_kinds(template):
         raise CheckpointError(
             f"The checkpoint at {path} is of another state: its leaves, shapes or dtypes differ."
         )
@@ -99,6 +90,27 @@ def restore_checkpoint(path: pathlib.Path, template: PyTree) -> PyTree:
     except ValueError as error:
         raise CheckpointError(f"The checkpoint at {path} cannot be read.") from error
     return jax.tree.map(_uncommitted, state)
+
+
+def check_checkpoint(path: pathlib.Path) -> dict[str, str]:
+    """Verifies every byte of a checkpoint.
+
+    Returns:
+      The dtype and shape of every leaf by its path.
+
+    Raises:
+      CheckpointError: when it is missing, cut short or damaged.
+    """
+    if not _manifest(path).is_file():
+        raise CheckpointError(f"There is no complete checkpoint at {path}.")
+    try:
+        manifest = json.loads(_manifest(path).read_text())
+        checksums, leaves = manifest["sha256"], manifest["leaves"]
+    except (ValueError, KeyError, TypeError) as error:
+        raise CheckpointError(f"The checkpoint at {path} is damaged: its manifest.") from error
+    if checksums != _checksums(path):
+        raise CheckpointError(f"The checkpoint at {path} is damaged: its checksums differ.")
+    return leaves
 
 
 @contextlib.contextmanager

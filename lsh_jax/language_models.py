@@ -32,10 +32,11 @@ class LanguageModel(NamedTuple):
       init_carry: `init_carry(batch_size) -> carry`, zeros: a tuple with the carry of each layer,
         (h, c) of an LSTM and h of the other cells, [B, H] each.
       apply: `apply(params, tokens [T, B], carry, *, key=None, dropout=None, locked=False,
-        precision="float32") -> (logits [T, B, V], carry)`. A key together with `dropout`, a `Hyper`
-        whose four rates are read, turns dropout on; `locked` takes one mask for all steps
-        (variational dropout, Gal & Ghahramani, 2016, arXiv 1512.05287), as the state of an RHN has
-        it in any case. `precision` is that of the products.
+        precision="float32", reverse_only=False) -> (logits [T, B, V], carry)`. A key together with
+        `dropout`, a `Hyper` whose four rates are read, turns dropout on; `locked` takes one mask
+        for all steps (variational dropout, Gal & Ghahramani, 2016, arXiv 1512.05287), as the state
+        of an RHN has it in any case. `precision` is that of the products, and `reverse_only` has
+        gradients computed faster, see `run_layer`.
     """
 
     config: ModelConfig
@@ -70,11 +71,12 @@ def make_language_model(config: ModelConfig) -> LanguageModel:
         dropout: Hyper | None = None,
         locked: bool = False,
         precision: Precision = "float32",
+        reverse_only: bool = False,
     ) -> tuple[Array, Carry]:
         drop = None
         if key is not None and dropout is not None:
             drop = _make_dropout(config, key, dropout, tokens.shape, locked=locked)
-        return _apply(config, params, tokens, carry, drop, precision)
+        return _apply(config, params, tokens, carry, drop, precision, reverse_only=reverse_only)
 
     return LanguageModel(config, jax.jit(init), init_carry, apply)
 
@@ -225,6 +227,8 @@ def _apply(
     carry: Carry,
     dropout: _Dropout | None,
     precision: Precision,
+    *,
+    reverse_only: bool,
 ) -> tuple[Array, Carry]:
     table, dot = params["embedding"]["table"], make_dot(precision)
     x = table[tokens]
@@ -236,7 +240,13 @@ def _apply(
         if dropout is not None:
             x, kept = x * dropout.inputs[layer], dropout.states[layer]
         x, layer_carry = run_layer(
-            CELLS[config.cell], params[name], x, layer_carry, kept=kept, precision=precision
+            CELLS[config.cell],
+            params[name],
+            x,
+            layer_carry,
+            kept=kept,
+            precision=precision,
+            reverse_only=reverse_only,
         )
         carries.append(layer_carry)
     if dropout is not None:

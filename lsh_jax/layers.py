@@ -18,6 +18,7 @@ from lsh_jax.config import Precision
 from lsh_jax.mixed_precision import make_dot, rounded
 from lsh_jax.types import Array, Carry, Params
 
+_Passed = list[tuple[Array, Carry]]
 _Residuals = Any
 
 
@@ -29,6 +30,7 @@ def run_layer(
     *,
     kept: Array | None = None,
     precision: Precision = "float32",
+    reverse_only: bool = False,
 ) -> tuple[Array, Carry]:
     """Runs a layer over time, with the input product hoisted out of the scan.
 
@@ -40,14 +42,33 @@ def run_layer(
       kept: what multiplies the state before every recurrent product, the same at all steps and
         micro-steps: a dropout mask of the state, [..., H]; no gradient flows to it. None for ones.
       precision: of the products.
+      reverse_only: form the gradient of the recurrent weights in one product. It is what training
+        wants; forward-mode differentiation, which Lyapunov exponents need, is refused then.
 
     Returns:
-      The outputs h at every step, [T, ..., H], and the last carry. It can be differentiated in
-      reverse mode alone: for forward mode scan `cell.step`.
+      The outputs h at every step, [T, ..., H], and the last carry.
     """
     recurrent = cell.recurrent(params)
     drive = cell.project(params, inputs, make_dot(precision))
-    return _scan(cell, precision, recurrent, drive, carry, kept)
+    if reverse_only:
+        return _scan(cell, precision, recurrent, drive, carry, kept)
+    advance = functools.partial(_advance, cell, precision, recurrent, kept)
+    last, outputs = jax.lax.scan(lambda carry, drive: advance(carry, drive)[:2], carry, drive)
+    return outputs, last
+
+
+def _advance(
+    cell: Cell, precision: Precision, params: Params, kept: Array | None, carry: Carry, drive: Array
+) -> tuple[Carry, Array, _Passed]:
+    """A step: the next carry, its output, and the product and the carry of every micro-step."""
+    passed = []
+    for micro_step, name in enumerate(cell.matrices(params)):
+        state = rounded(_dropped(cell.output(carry), kept), precision)
+        matrix = rounded(params[name], precision)
+        product = jnp.dot(state, matrix, preferred_element_type=drive.dtype)
+        passed.append((product, carry))
+        carry = cell.update(params, micro_step, product, carry, drive)
+    return carry, cell.output(carry), passed
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(0, 1))
@@ -73,17 +94,9 @@ def _scan(
 def _forward(
     cell: Cell, precision: Precision, params: Params, drive: Array, carry: Carry, kept: Array | None
 ) -> tuple[tuple[Array, Carry], _Residuals]:
-    names = cell.matrices(params)
-    matrices = [rounded(params[name], precision) for name in names]
-
     def step(carry: Carry, drive: Array) -> tuple[Carry, Any]:
-        passed = []
-        for micro_step, matrix in enumerate(matrices):
-            state = rounded(_dropped(cell.output(carry), kept), precision)
-            product = jnp.dot(state, matrix, preferred_element_type=drive.dtype)
-            passed.append((product, carry))
-            carry = cell.update(params, micro_step, product, carry, drive)
-        return carry, (cell.output(carry), passed)
+        carry, output, passed = _advance(cell, precision, params, kept, carry, drive)
+        return carry, (output, passed)
 
     last, (outputs, passed) = jax.lax.scan(step, carry, drive)
     return (outputs, last), (params, drive, passed, kept)

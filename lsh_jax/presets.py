@@ -279,7 +279,8 @@ PRESETS: dict[Preset, Settings] = {
         ),
     ),
     # The tied RHN of Zilly et al. (2017, arXiv 1607.03474; jzilly/RecurrentHighwayNetworks,
-    # `ptb_sota` of rhn_train.py), but that its weight decay is added after clipping, not before.
+    # `ptb_sota` of rhn_train.py), but that its weight decay is added after clipping, not before,
+    # words are dropped for all columns at once, and the decoder's bias starts at 0.
     "zilly-rhn": Settings(
         preset="zilly-rhn",
         **_PAPER,

@@ -293,6 +293,7 @@ def _loss(
         dropout=hyper,
         locked=recipe.locked_dropout,
         precision=recipe.precision,
+        reverse_only=True,
     )
     num_tokens = jnp.maximum(jnp.sum(window.weights), 1.0)
     return weighted_nll(logits, window.targets, window.weights) / num_tokens, carry

@@ -22,6 +22,7 @@ VARIANTS = {  # cell, depth, coupled
     "uncoupled rhn": ("rhn", 1, False),
     "deep uncoupled rhn": ("rhn", 3, False),
 }
+fast_layer = functools.partial(run_layer, reverse_only=True)
 STEP = 1e-5  # of the differences: their error is about its square, and 1e-16 / 1e-5
 
 
@@ -78,7 +79,7 @@ def gradients(name, params, inputs, carry, kept):
     differences of the layer, and by the mask itself."""
     arguments = params, inputs, carry
     vector, unravel = ravel_pytree(arguments)
-    losses = [functools.partial(loss, run, CELLS[name]) for run in (run_layer, plain_layer)]
+    losses = [functools.partial(loss, run, CELLS[name]) for run in (fast_layer, plain_layer)]
     pairs = [
         [ravel_pytree(jax.grad(one, (0, 1, 2))(*arguments, mask))[0] for one in losses]
         for mask in (None, kept)
@@ -112,8 +113,8 @@ def test_gradients_of_everything_are_those_of_autodiff_and_of_differences(varian
 def pull_back(name, params, inputs, carry, kept):
     """Outputs, last carry and the gradients of all but the mask."""
     cell = CELLS[name]
-    gradients = jax.grad(functools.partial(loss, run_layer, cell), (0, 1, 2))
-    ran = run_layer(cell, params, inputs, carry, kept=kept)
+    gradients = jax.grad(functools.partial(loss, fast_layer, cell), (0, 1, 2))
+    ran = fast_layer(cell, params, inputs, carry, kept=kept)
     return ran, gradients(params, inputs, carry, kept)
 
 
@@ -149,7 +150,7 @@ def test_candidates_side_by_side_have_the_gradients_of_each_alone():
 def test_the_gradient_of_a_recurrent_matrix_is_one_product_after_the_scan():
     # [H, T B] times [T B, G]: no scan carries a sum of the matrix's shape.
     params, inputs, carry, _ = example("lstm", B, dtype=np.float32)
-    gradient = jax.grad(functools.partial(loss, run_layer, CELLS["lstm"]))
+    gradient = jax.grad(functools.partial(loss, fast_layer, CELLS["lstm"]))
     scans = [
         equation
         for equation in jax.make_jaxpr(gradient)(params, inputs, carry, None).eqns
@@ -162,3 +163,22 @@ def test_the_gradient_of_a_recurrent_matrix_is_one_product_after_the_scan():
             scan.params["num_consts"] + scan.params["num_carry"],
         )
         assert (H, 4 * H) not in {variable.aval.shape for variable in scan.invars[first:last]}
+
+
+@pytest.mark.parametrize("variant", ["lstm", "deep uncoupled rhn"])
+def test_a_layer_has_derivatives_in_forward_mode_unless_it_is_for_training(variant):
+    name = VARIANTS[variant][0]
+    params, inputs, carry, kept = example(variant, B)
+
+    def run(layer, carry):
+        return loss(layer, CELLS[name], params, inputs, carry, kept)
+
+    with jax.enable_x64(True):
+        along = jax.tree.map(np.ones_like, carry)
+        value, forward = jax.jvp(functools.partial(run, run_layer), (carry,), (along,))
+        other, backward = jax.value_and_grad(functools.partial(run, fast_layer))(carry)
+    np.testing.assert_allclose(value, other, rtol=1e-12)
+    total = sum(jnp.sum(leaf) for leaf in jax.tree.leaves(backward))
+    np.testing.assert_allclose(forward, total, rtol=1e-12)
+    with pytest.raises(TypeError, match="forward-mode"):
+        jax.jvp(functools.partial(run, fast_layer), (carry,), (along,))

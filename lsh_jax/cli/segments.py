@@ -1,13 +1,20 @@
 """Keeps what is trained of an epoch where epochs take long: checkpoints between segments."""
 
 import json
+import math
 import pathlib
 import shutil
 import time
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-from lsh_jax.checkpoint import has_checkpoint, restore_checkpoint, save_checkpoint, write_json
+from lsh_jax.checkpoint import (
+    CheckpointError,
+    check_checkpoint,
+    restore_checkpoint,
+    save_checkpoint,
+    write_json,
+)
 from lsh_jax.search.dense import OnEvent
 from lsh_jax.search.task import Task, TrainInfo
 from lsh_jax.search.trial import NOTHING, added
@@ -67,7 +74,8 @@ def keep_segments(
 
     def listener(kind: str, values: Mapping[str, Any]) -> None:
         nonlocal latest, written
-        if kind == "segment" and latest is not None and time.monotonic() - written >= seconds:
+        due = kind == "segment" and time.monotonic() - written >= seconds
+        if due and latest is not None and math.isfinite(infos[-1].nll_sum):
             _write(folder, latest, first, infos)
             written = time.monotonic()
         if kind == "record":
@@ -79,13 +87,17 @@ def keep_segments(
 
 
 def _read(folder: pathlib.Path) -> tuple[int, list[TrainInfo]]:
-    """Segments before the epoch that a checkpoint is of, and its own so far; none without one."""
+    """Segments before the epoch that a checkpoint is of, and its own so far.
+
+    None without a whole checkpoint: then the epoch starts anew.
+    """
     try:
         kept = json.loads((folder / "segments.json").read_text())
         first, infos = int(kept["first"]), [TrainInfo(*values) for values in kept["infos"]]
-    except (OSError, ValueError, KeyError, TypeError):
+        check_checkpoint(folder / str(first + len(infos)))
+    except (OSError, ValueError, KeyError, TypeError, CheckpointError):
         return 0, []
-    return (first, infos) if has_checkpoint(folder / str(first + len(infos))) else (0, [])
+    return first, infos
 
 
 def _write(folder: pathlib.Path, state: TrainState, first: int, infos: list[TrainInfo]) -> None:

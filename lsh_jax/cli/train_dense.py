@@ -64,8 +64,8 @@ def _train(settings: TrainingSettings) -> int:
     if unused:
         print(unused)
     done = len(Ledger(out / LEDGER).history("dense")) if settings.resume else 0
-    seconds, state_bytes = measure_epoch(settings, place.corpus)
-    print(_describe_cost(epochs, done, seconds, state_bytes))
+    if done < epochs:
+        print(_describe_cost(epochs, done, *measure_epoch(settings, place.corpus)))
     if settings.dry_run:
         return 0
     print(f"Run directory: {out}", flush=True)

@@ -42,9 +42,10 @@ class ModelConfig(Config):
     """Units of each layer where they differ, from the input upwards; empty for hidden_size."""
     init_bound: float = 0.0
     """Bound b of U(-b, b), from which all weights are drawn; 0 for torch's: 0.1 of the embedding
-    and the decoder, 1 / sqrt(units) of the layers."""
+    and the decoder, 1 / sqrt(units) of the layers. The decoder's bias starts at 0."""
     transform_bias: float = -2.0
-    """Start of the biases of an RHN's transform gate; 0 draws them as the other biases."""
+    """Start of the biases of an RHN's transform gate; 0 draws them as the other biases. With
+    two_biases what is drawn of the second comes on top."""
     two_biases: bool = False
     """Whether a bias of a layer stands for the sum of the two of torch.nn, one of the input's and
     one of the state's product: then it starts as such a sum and is trained as one."""

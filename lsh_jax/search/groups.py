@@ -8,6 +8,8 @@ import pathlib
 import time
 from collections.abc import Callable, Sequence
 
+import jax
+
 from lsh_jax.search.ledger import TrialId
 from lsh_jax.search.task import SideBySide, Task, TaskState, TrainInfo
 from lsh_jax.search.trial import (
@@ -52,12 +54,15 @@ def run_epoch_together(
       The measurements, each with an equal share of the seconds of training.
 
     Raises:
-      TaskFailure: when the group cannot be trained as one, for want of memory say. Nothing is
-        written then, and no state is held.
+      TaskFailure: when the group cannot be trained as one, for want of memory say. Then whatever
+        checkpoints of `epoch` it has written are to be written anew.
     """
     assert task.side_by_side is not None
     started = time.perf_counter()
-    states = take_states(task, run, candidates, epoch, live)
+    try:
+        states = take_states(task, run, candidates, epoch, live)
+    except jax.errors.JaxRuntimeError as error:  # damaged checkpoints are other errors
+        raise TaskFailure(str(error).split("\n")[0][:300]) from error
     before = [
         copied_masks(task, candidate, state)
         for candidate, state in zip(candidates, states, strict=True)
@@ -71,6 +76,8 @@ def run_epoch_together(
             try:
                 state, measured = measure(task, state, totals[index], before[index])
             except TaskFailure as failure:
+                if "RESOURCE_EXHAUSTED" in str(failure):  # alone it may fit
+                    raise
                 measured = Measurement(failure=str(failure))
         keep(run, candidate, epoch, live, state, measured)
         found[index] = measured._replace(wall_s=share + time.perf_counter() - started)

@@ -3,7 +3,8 @@
 Dense reference (tuned first where candidates choose hyperparameters), pool of candidates by TPE,
 rounds of halving that continue from checkpoints, finalists to the end, winner. Every step is a
 function of what the ledger holds, so a search that was interrupted is continued by running it
-again: nothing recorded is trained twice, and the records are the same as without the interruption.
+again: nothing recorded is trained twice, and the records are the same as without the interruption,
+up to rounding where candidates train side by side.
 """
 
 import contextlib
@@ -134,14 +135,14 @@ def hyperprune(
             on_event=notify,
             keep_all=keep_all_checkpoints,
         )
-        tuning = UNTUNED
+        tuning, given = UNTUNED, dense is not None
         counter = stack.enter_context(count_compilations())
         if dense is None:
             tuning = tune_dense(search)
             search = search._replace(dense=_dense(search, cache_dir, tuning))
         else:
             adopt(dense, run, search.ledger)
-        return _run(search, tuning, counter, started)
+        return _run(search, tuning, counter, started, dense_given=given)
 
 
 def _check(
@@ -171,9 +172,20 @@ def _check(
     check_vacant(run, resume=resume)
 
 
-def _run(search: Search, tuning: Tuning, count: Callable[[], int], started: float) -> SearchResult:
+def _run(
+    search: Search,
+    tuning: Tuning,
+    count: Callable[[], int],
+    started: float,
+    *,
+    dense_given: bool,
+) -> SearchResult:
     """The search from the dense reference on; `count` returns the programs compiled so far."""
-    own = [record for record in search.ledger.records() if record.duplicate_of is None]
+    own = [
+        record
+        for record in search.ledger.records()
+        if record.duplicate_of is None and not (dense_given and isinstance(record.trial, str))
+    ]
     search.on_event("done", {"epochs": len(own) + tuning.num_epochs})
     rounds, finalists = halve(search, fill_pool(search))
     best, state = _train_finalists(search, finalists, len(rounds))

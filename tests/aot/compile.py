@@ -1,13 +1,18 @@
-"""Compiles spectra and topology updates for a TPU v5e or an H100 on a machine with neither.
+"""Compiles spectra, training and topology updates for a TPU v5e or an H100, with neither at hand.
 
     python tests/aot/compile.py h100 lstm-paper-leading lstm-paper-update
+    python tests/aot/compile.py h100 lstm-paper-train lstm-paper-population lstm-paper-population-40
 
 Prints one JSON line a case: sizes, memory in bytes by the compiler's own analysis, custom calls,
-seconds. `test_compile.py` says what to install and what is asserted. It shows that every
-operation has a kernel and that the program fits; not that the numbers or the speed are right.
+seconds. A `population` is candidates that are trained side by side: without a number, the line says
+how many fit, by a straight line through one and two of them; with a number, so many are compiled.
+`test_compile.py` says what to install and what is asserted. It shows that every operation has a
+kernel and that the program fits; not that the numbers or the speed are right.
 """
 
 import argparse
+import dataclasses
+import functools
 import importlib.util
 import json
 import os
@@ -48,6 +53,31 @@ CASES = {
 }
 
 UPDATE = "lstm-paper-update"  # a topology update of the paper's LSTM, with gradients
+
+
+class Training(NamedTuple):
+    """A segment of training by the recipe of a preset."""
+
+    preset: str
+    averaging: bool = False
+    precision: str = "float32"
+    candidates: int = 0
+    """How many train side by side, in place; 0 for a network alone, whose old state is kept."""
+
+
+WINDOWS = 4  # of a segment; the windows themselves take 8.4 kB each, and memory nothing else
+TRAINING = {
+    f"{cell}-paper-train{suffix}": Training(f"paper-{cell}", **options)
+    for cell in ("lstm", "rhn")
+    for suffix, options in {
+        "": {},
+        "-averaging": {"averaging": True},
+        "-bfloat16": {"precision": "bfloat16"},
+    }.items()
+}
+POPULATION = re.compile(r"(lstm|rhn)-paper-population(?:-(\d+))?")
+DEVICE_BYTES = {"v5e": 16 * 10**9, "h100": 80 * 10**9}
+SHARE = 0.8  # of the memory, for a population
 
 # XLA's description of a GPU (`GpuTargetConfigProto`) for an H100 SXM5 80 GB: the limits of compute
 # capability 9.0 in the CUDA programming guide, the sizes in NVIDIA's data sheet and white paper.
@@ -181,8 +211,46 @@ def topology_update() -> tuple[Any, Any]:
     return update, jax.eval_shape(start, jax.random.key(0))
 
 
-def measure(target: str, program: Any, abstract: Any, device: Any) -> dict[str, Any]:
-    """Compiles a program for the device."""
+def training(case: Training) -> tuple[Any, Any]:
+    """A program for a segment of training, and the shapes of its arguments."""
+    import jax
+    import jax.numpy as jnp
+
+    from lsh_jax import SparsityConfig, dynamic_sparsity, make_language_model, sparsity
+    from lsh_jax.data.batching import Windows
+    from lsh_jax.language_models import leaf_gates
+    from lsh_jax.presets import PRESETS
+    from lsh_jax.search.stacked_training import compile_stacked
+    from lsh_jax.training import init_train_state, train_segment
+
+    settings = PRESETS[case.preset]
+    model = make_language_model(settings.model)
+    recipe = dataclasses.replace(settings.train, precision=case.precision)
+    updater = dynamic_sparsity(gates=leaf_gates(settings.model), track_signs=True)
+    programs = compile_stacked(model, updater, recipe, jax.devices("cpu")[:1])
+    controls = sparsity.controls(SparsityConfig())
+
+    def start(key: Any) -> Any:
+        state = init_train_state(model, updater, recipe, key, key, controls)
+        if case.candidates:
+            state = programs.stack([state] * case.candidates)
+        shape = (WINDOWS, recipe.bptt, recipe.batch_size)
+        tokens = jnp.zeros(shape, jnp.int32)
+        each = (case.candidates,) if case.candidates else ()
+        hyper = jax.tree.map(lambda value: jnp.full(each, value, jnp.float32), recipe.hyper())
+        return state, hyper, Windows(tokens, tokens, jnp.zeros(shape)), key
+
+    def together(*arguments: Any) -> Any:
+        return programs.train(*arguments, case.averaging)
+
+    alone = functools.partial(train_segment, model, recipe, averaging=case.averaging)
+    return together if case.candidates else alone, jax.eval_shape(start, jax.random.key(0))
+
+
+def measure(
+    target: str, program: Any, abstract: Any, device: Any, *, in_place: bool = False
+) -> dict[str, Any]:
+    """Compiles a program for the device, one that uses up its first argument if `in_place`."""
     import jax
 
     place = jax.sharding.SingleDeviceSharding(device)
@@ -190,7 +258,8 @@ def measure(target: str, program: Any, abstract: Any, device: Any) -> dict[str, 
         lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=place), abstract
     )
     platform = "tpu" if target == "v5e" else "cuda"
-    lowered = jax.jit(program).trace(*arguments).lower(lowering_platforms=(platform,))
+    compiled = jax.jit(program, donate_argnums=0 if in_place else ())
+    lowered = compiled.trace(*arguments).lower(lowering_platforms=(platform,))
     start = time.perf_counter()
     compiled = lowered.compile()
     seconds = time.perf_counter() - start
@@ -198,6 +267,7 @@ def measure(target: str, program: Any, abstract: Any, device: Any) -> dict[str, 
     return {
         "argument": memory.argument_size_in_bytes,
         "output": memory.output_size_in_bytes,
+        "alias": memory.alias_size_in_bytes,
         "temp": memory.temp_size_in_bytes,
         "peak": memory.peak_memory_in_bytes,
         "lowered_calls": _found(r"custom_call @(\w+)", lowered.as_text()),
@@ -211,18 +281,73 @@ def _found(pattern: str, text: str) -> list[str]:
     return sorted(set(re.findall(pattern, text)))
 
 
+def needed(report: dict[str, Any]) -> int:
+    """Bytes on the device while a program runs."""
+    # The two accounts differ: a TPU's peak covers buffers that its temporary memory leaves out.
+    own = report["argument"] + report["output"] - report["alias"] + report["temp"]
+    return max(own, report["peak"])
+
+
+def population(cell: str, size: int, target: str, device: Any) -> dict[str, Any]:
+    """Compiles candidates side by side, `size` of them, or tells of 0 how many would fit."""
+
+    def compiled(candidates: int) -> dict[str, Any]:
+        case = Training(f"paper-{cell}", averaging=True, candidates=candidates)
+        found = {**case._asdict(), **measure(target, *training(case), device, in_place=True)}
+        return {**found, "needed": needed(found)}
+
+    if size:
+        return compiled(size)
+    one, two = compiled(1), compiled(2)
+    room = int(SHARE * DEVICE_BYTES[target])
+    each = two["needed"] - one["needed"]
+    largest = 1 + (room - one["needed"]) // each if one["needed"] <= room else 0
+    state = two["argument"] - one["argument"]
+    return {
+        "needed": [one["needed"], two["needed"]],
+        "each": each,
+        "state": state,
+        "room": room,
+        "largest": largest,
+        # Before and after an epoch the states lie beside the stack that is made of them.
+        "largest_in_a_search": min(largest, room // (2 * state)),
+        "host": sorted({*one["host"], *two["host"]}),
+        "compile_seconds": [one["compile_seconds"], two["compile_seconds"]],
+    }
+
+
+def reported(name: str, target: str, device: Any) -> dict[str, Any]:
+    """What compiling a case shows."""
+    if found := POPULATION.fullmatch(name):
+        return population(found[1], int(found[2] or 0), target, device)
+    if name in TRAINING:
+        case = TRAINING[name]
+        found = {**case._asdict(), **measure(target, *training(case), device)}
+        return {**found, "needed": needed(found)}
+    if name == UPDATE:
+        return measure(target, *topology_update(), device)
+    sizes = {**CASES[name]._asdict(), "batch": BATCH}
+    return {**sizes, **measure(target, *spectrum_of(CASES[name]), device)}
+
+
+def known(name: str) -> str:
+    """The name of a case."""
+    if name in (*CASES, UPDATE, *TRAINING) or POPULATION.fullmatch(name):
+        return name
+    raise argparse.ArgumentTypeError(f"no such case: {name}")
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("target", choices=("v5e", "h100"))
-    names = (*CASES, UPDATE)
-    parser.add_argument("cases", nargs="+", choices=names, metavar="case", help=", ".join(names))
+    names = ", ".join((*CASES, UPDATE, *TRAINING))
+    told = f"{names}, {{lstm,rhn}}-paper-population, {{lstm,rhn}}-paper-population-NUMBER"
+    parser.add_argument("cases", nargs="+", type=known, metavar="case", help=told)
     options = parser.parse_args()
     set_environment(options.target)
     device = absent_device(options.target)
     for name in options.cases:
-        sizes = {**CASES[name]._asdict(), "batch": BATCH} if name in CASES else {}
-        program, abstract = spectrum_of(CASES[name]) if name in CASES else topology_update()
-        report = {**sizes, **measure(options.target, program, abstract, device)}
+        report = reported(name, options.target, device)
         print(json.dumps({"target": options.target, "case": name, **report}), flush=True)
 
 

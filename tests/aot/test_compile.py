@@ -1,4 +1,4 @@
-"""Spectra and topology updates compiled for a TPU v5e and an H100, on a machine that has neither.
+"""Spectra, training and topology updates compiled for a TPU v5e and an H100, with neither at hand.
 
 The wheels hold the compilers. They are large (1.4 GB) and no dependency of the library:
 
@@ -7,7 +7,8 @@ The wheels hold the compilers. They are large (1.4 GB) and no dependency of the 
     pytest -m aot
 
 Without them every test is skipped. The compiler for the TPU takes minutes for each of the paper's
-models: its time for a QR grows with the number of columns.
+models: its time for a QR grows with the number of columns, and an RHN's training is unrolled over
+its micro-steps.
 
 What passes shows that each operation has a kernel on the target, that the program fits and that
 nothing calls back to the host. It does not show that the numbers are right, nor how fast they
@@ -21,6 +22,7 @@ import pathlib
 import subprocess
 import sys
 
+import numpy as np
 import pytest
 
 pytestmark = pytest.mark.aot
@@ -31,6 +33,7 @@ WHEELS = {
     "h100": ("jax-cuda12-plugin", "jax-cuda12-pjrt", "nvidia-cuda-nvcc-cu12"),
 }
 FRAMES = {"v5e": 12, "h100": 8}  # held at once, at most: LU on a TPU keeps more copies of its input
+FURTHER_STATES = {"v5e": 2.75, "h100": 2}  # what a candidate needs at most, times its own state
 DEVICE_BYTES = {"v5e": 16 * 10**9, "h100": 80 * 10**9}
 # The first frame comes from Householder, whatever the back-end.
 QR_CALLS = {"v5e": {"QrDecompositionBlock"}, "h100": {"cusolver_geqrf_ffi", "cusolver_orgqr_ffi"}}
@@ -113,4 +116,32 @@ def test_the_paper_s_models_fit_and_keep_no_matrix_of_past_steps(target, case):
 def test_a_topology_update_of_66_million_weights_takes_less_than_a_gigabyte(target):
     (report,) = reports(target, "lstm-paper-update").values()
     assert report["temp"] < 1e9
+    assert report["host"] == []
+
+
+@pytest.mark.parametrize("suffix", ["", "-averaging", "-bfloat16"])
+@pytest.mark.parametrize("cell", ["lstm", "rhn"])
+def test_training_of_the_paper_s_models_fits_beside_its_own_state(target, cell, suffix):
+    """The state before and after a segment, and less than once more to work in.
+
+    The state holds the weights, two arrays of averages as large, and masks; a step needs a gradient
+    as large as the weights, and what a window leaves for the way back.
+    """
+    (report,) = reports(target, f"{cell}-paper-train{suffix}").values()
+    assert report["needed"] <= 3 * report["argument"]
+    assert report["needed"] <= DEVICE_BYTES[target]
+    assert report["host"] == []
+
+
+@pytest.mark.parametrize("cell", ["lstm", "rhn"])
+def test_candidates_side_by_side_are_trained_in_place(target, cell):
+    """Side by side they take the memory of their states, and what their steps need, no second one.
+
+    So several of them fit, and each takes what the one before has taken: a line through one and two
+    tells how many do.
+    """
+    (report,) = reports(target, f"{cell}-paper-population").values()
+    assert report["largest_in_a_search"] >= 2
+    assert report["state"] <= report["each"] <= FURTHER_STATES[target] * report["state"]
+    np.testing.assert_allclose(report["needed"][0], report["each"], rtol=0.1)
     assert report["host"] == []

@@ -4,6 +4,7 @@ import contextlib
 import functools
 import io
 import json
+import os
 
 import jax
 import pytest
@@ -15,7 +16,7 @@ from lsh_jax.cli.train_dense import main, parse
 from lsh_jax.config import ConfigError
 from lsh_jax.data import load_corpus
 from lsh_jax.presets import PRESETS, TrainingSettings, training_part
-from lsh_jax.search.dense import load_dense, train_dense
+from lsh_jax.search.dense import SearchError, load_dense, train_dense
 from lsh_jax.search.language_model_task import make_language_model_task
 
 
@@ -168,7 +169,25 @@ def test_a_segment_that_was_kept_is_not_trained_again(
     assert not (run / "checkpoints" / "segments").exists()
 
 
-def test_a_checkpoint_that_was_cut_short_costs_its_segments_only(task, tmp_path):
+def test_a_network_that_diverges_is_told_of_whenever_checkpoints_are_due(task, tmp_path):
+    kept = keep_segments(task, tmp_path, lambda kind, values: None, seconds=0)
+    with pytest.raises(SearchError, match="the training nll is nan"):
+        train_dense(kept.task, 1, 0, tmp_path, kept.on_event, {"learning_rate": 1e30})
+
+
+def cut_short(path):
+    path.with_name(path.name + ".json").unlink()
+
+
+def turn_a_byte(path):
+    largest = max((file for file in path.rglob("*") if file.is_file()), key=os.path.getsize)
+    content = bytearray(largest.read_bytes())
+    content[len(content) // 2] ^= 1
+    largest.write_bytes(content)
+
+
+@pytest.mark.parametrize("damage", [cut_short, turn_a_byte])
+def test_a_damaged_checkpoint_costs_its_segments_only(task, tmp_path, damage):
     def interrupt(kind, values):
         if (kind, values.get("epoch")) == ("segment", 2):
             raise KeyboardInterrupt
@@ -177,7 +196,7 @@ def test_a_checkpoint_that_was_cut_short_costs_its_segments_only(task, tmp_path)
     with pytest.raises(KeyboardInterrupt):
         train_dense(kept.task, 2, 0, tmp_path, kept.on_event, {})
     (manifest,) = (tmp_path / "checkpoints" / "segments").glob("[0-9]*.json")
-    manifest.unlink()
+    damage(manifest.with_suffix(""))
     kept = keep_segments(task, tmp_path, lambda kind, values: None)
     records = train_dense(kept.task, 2, 0, tmp_path, kept.on_event, {}).records
     again = train_dense(task, 2, 0, tmp_path / "whole", lambda kind, values: None, {}).records

@@ -1,14 +1,16 @@
 """Candidates side by side: the search, over a task that trains its groups one by one in truth."""
 
 import dataclasses
+import functools
 import json
 import math
 
+import jax
 import numpy as np
 import pytest
 
 from lsh_jax.config import ConfigError, SpaceConfig
-from lsh_jax.search import population
+from lsh_jax.search import population, trial
 from lsh_jax.search.hyperpruning import hyperprune
 from lsh_jax.search.ledger import Ledger
 from lsh_jax.search.population import fit_population, largest_group
@@ -158,6 +160,32 @@ def test_a_group_that_cannot_be_trained_goes_on_one_by_one(
     assert [text for text in notices if "side by side" in text] == [
         "4 candidates side by side failed (MemoryError: no room for two): they go on one by one"
     ]
+
+
+@pytest.mark.parametrize(
+    # The dense network has made 5 evaluations and loaded one state, the first, before the group.
+    ("place", "call"),
+    [("evaluate", 8), ("load_state", 4)],
+)
+def test_a_group_that_finds_no_memory_on_its_way_goes_on_one_by_one(
+    grouped_task, config, one_by_one, tmp_path, monkeypatch, place, call
+):
+    sizes, calls = [], []
+    task = grouped_task(sizes, fails=spoilt)
+
+    def lacking(function, *arguments):
+        calls.append(place)
+        if len(calls) == call:
+            raise jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: Out of memory")
+        return function(*arguments)
+
+    if place == "evaluate":
+        task = task._replace(evaluate=functools.partial(lacking, task.evaluate))
+    else:
+        monkeypatch.setattr(trial, place, functools.partial(lacking, trial.load_state))
+    hyperprune(task, config(), out=tmp_path / "run", population=4)
+    assert lines(tmp_path / "run") == lines(one_by_one[1])
+    assert sizes == ([4] if place == "evaluate" else [])  # one group was tried, or not even that
 
 
 def test_a_candidate_that_raises_fails_alone(grouped_task, config, tmp_path):
