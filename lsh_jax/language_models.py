@@ -106,7 +106,7 @@ def leaf_gates(config: ModelConfig) -> Callable[[Path, Array], tuple[str, ...]]:
     return gates
 
 
-def bias_copies(config: ModelConfig) -> Callable[[Path, Array], int | Array]:
+def bias_copies(config: ModelConfig) -> Callable[[Path, Any], int | Array]:
     """Says how many parameters of torch.nn a parameter stands for.
 
     `torch.nn.LSTM` keeps a bias of the input's product and one of the state's, which only ever act
@@ -116,12 +116,13 @@ def bias_copies(config: ModelConfig) -> Callable[[Path, Array], int | Array]:
       config: the model; without `two_biases` every parameter stands for itself.
 
     Returns:
-      `copies(path, leaf)`, the path a tuple of the keys: 1, or of the biases "b" of a layer [G], 2
-      where torch has two (all gates but the n of a GRU, whose second is "b_n").
+      `copies(path, leaf)`, the path a tuple of the keys, of the leaf the shape alone: 1, or of the
+      biases "b" of a layer [G], 2 where torch has two (all gates but the n of a GRU, whose second
+      is "b_n").
     """
     widths = dict(zip(layer_names(config), config.widths, strict=True))
 
-    def copies(path: Path, leaf: Array) -> int | Array:
+    def copies(path: Path, leaf: Any) -> int | Array:
         if not config.two_biases or path[0] not in widths or path[-1] != "b":
             return 1
         doubled = CELLS[config.cell].num_doubled * widths[path[0]]

@@ -1,11 +1,13 @@
 """How large a language model is: weights and biases by leaf, counted exactly, and its products."""
 
+import dataclasses
 from typing import NamedTuple
 
 import jax
+import numpy as np
 
 from lsh_jax.config import ModelConfig
-from lsh_jax.language_models import leaf_gates, make_language_model, uses_per_token
+from lsh_jax.language_models import bias_copies, leaf_gates, make_language_model, uses_per_token
 from lsh_jax.sparsity.counting import CountedLeaves, counted_leaves
 
 
@@ -22,25 +24,23 @@ class ModelSizes(NamedTuple):
 def model_sizes(config: ModelConfig) -> ModelSizes:
     """Counts the parameters of a model without drawing them.
 
-    Biases are what has one axis. Layers of torch.nn have two biases that only ever act as their
-    sum, which is what ours keep: "b" of a layer counts twice there, but for the part that has its
-    partner in "b_n" of a GRU.
+    Biases are what has one axis; `bias_copies` says which of them torch.nn has two of.
 
     Args:
       config: the model.
     """
     params = jax.eval_shape(make_language_model(config).init, jax.random.key(0))
     leaves = counted_leaves(params, gates=leaf_gates(config), uses=uses_per_token(config))
-    biases = sum(leaf.size for leaf in leaves if len(leaf.shape) == 1)
-    inner = {leaf.name: leaf.size for leaf in leaves if leaf.name.startswith("layers_")}
-    second = sum(
-        size - inner.get(f"{name}_n", 0) for name, size in inner.items() if name.endswith("/b")
+    copies = bias_copies(dataclasses.replace(config, two_biases=True))
+    vectors = [leaf for leaf in leaves if len(leaf.shape) == 1]
+    in_torch = (
+        np.broadcast_to(copies(tuple(leaf.name.split("/")), leaf), leaf.shape) for leaf in vectors
     )
     return ModelSizes(
         leaves=leaves,
         weights=sum(leaf.size for leaf in leaves if len(leaf.shape) > 1),
-        biases=biases,
-        torch_biases=biases + second,
+        biases=sum(leaf.size for leaf in vectors),
+        torch_biases=sum(int(counts.sum()) for counts in in_torch),
         multiply_adds=sum(leaf.size * leaf.uses for leaf in leaves),
     )
 
