@@ -11,10 +11,10 @@ import optax
 from turns import Runner, compiled
 
 from lsh_jax import SparsityConfig, dynamic_sparsity, make_language_model, sparsity
-from lsh_jax.cells import Cell
 from lsh_jax.config import ModelConfig, TrainConfig
 from lsh_jax.data.batching import Windows
 from lsh_jax.language_models import leaf_gates
+from lsh_jax.layers import run_layer
 from lsh_jax.presets import PRESETS
 from lsh_jax.training import init_train_state, train_segment
 
@@ -151,28 +151,25 @@ def segment(case: Case, variant: str = "library") -> Runner:
     return Runner(spent, run)
 
 
-def plain_layer(
-    cell: Cell, params: Any, inputs: Any, carry: Any, *, kept: Any = None, precision: str
-) -> tuple[Any, Any]:
-    """`lsh_jax.layers.run_layer` as one writes it first: a scan of steps, left to autodiff."""
-    assert precision == "float32", "the plain scan multiplies in float32 alone"
-    recurrent = cell.recurrent(params)
-
-    def step(carry: Any, drive: Any) -> tuple[Any, Any]:
-        for micro_step, name in enumerate(cell.matrices(recurrent)):
-            state = cell.output(carry) if kept is None else cell.output(carry) * kept
-            product = jnp.dot(state, recurrent[name])
-            carry = cell.update(recurrent, micro_step, product, carry, drive)
-        return carry, cell.output(carry)
-
-    carry, outputs = jax.lax.scan(step, carry, cell.project(params, inputs))
-    return outputs, carry
+def plain_layer(*arguments: Any, reverse_only: bool, **options: Any) -> tuple[Any, Any]:
+    """A layer that is left to autodiff, whatever it is asked for."""
+    del reverse_only
+    return run_layer(*arguments, **options)
 
 
 def _without_dropout(model: Any) -> Any:
-    def apply(params: Any, tokens: Any, carry: Any, *, precision: str, **options: Any) -> Any:
-        del options
-        return model.apply(params, tokens, carry, precision=precision)
+    def apply(
+        params: Any,
+        tokens: Any,
+        carry: Any,
+        *,
+        key: Any,
+        dropout: Any,
+        locked: bool,
+        **options: Any,
+    ) -> Any:
+        del key, dropout, locked
+        return model.apply(params, tokens, carry, **options)
 
     return model._replace(apply=apply)
 

@@ -15,7 +15,7 @@ import jax.numpy as jnp
 
 from lsh_jax.cells import Cell
 from lsh_jax.config import Precision
-from lsh_jax.mixed_precision import make_dot, rounded
+from lsh_jax.mixed_precision import Dot, make_dot, rounded
 from lsh_jax.types import Array, Carry, Params
 
 _Passed = list[tuple[Array, Carry]]
@@ -52,20 +52,25 @@ def run_layer(
     drive = cell.project(params, inputs, make_dot(precision))
     if reverse_only:
         return _scan(cell, precision, recurrent, drive, carry, kept)
-    advance = functools.partial(_advance, cell, precision, recurrent, kept)
+    matrices = [recurrent[name] for name in cell.matrices(recurrent)]
+    advance = functools.partial(_advance, cell, make_dot(precision), matrices, recurrent, kept)
     last, outputs = jax.lax.scan(lambda carry, drive: advance(carry, drive)[:2], carry, drive)
     return outputs, last
 
 
 def _advance(
-    cell: Cell, precision: Precision, params: Params, kept: Array | None, carry: Carry, drive: Array
+    cell: Cell,
+    dot: Dot,
+    matrices: list[Array],
+    params: Params,
+    kept: Array | None,
+    carry: Carry,
+    drive: Array,
 ) -> tuple[Carry, Array, _Passed]:
     """A step: the next carry, its output, and the product and the carry of every micro-step."""
     passed = []
-    for micro_step, name in enumerate(cell.matrices(params)):
-        state = rounded(_dropped(cell.output(carry), kept), precision)
-        matrix = rounded(params[name], precision)
-        product = jnp.dot(state, matrix, preferred_element_type=drive.dtype)
+    for micro_step, matrix in enumerate(matrices):
+        product = dot(_dropped(cell.output(carry), kept), matrix)
         passed.append((product, carry))
         carry = cell.update(params, micro_step, product, carry, drive)
     return carry, cell.output(carry), passed
@@ -94,8 +99,13 @@ def _scan(
 def _forward(
     cell: Cell, precision: Precision, params: Params, drive: Array, carry: Carry, kept: Array | None
 ) -> tuple[tuple[Array, Carry], _Residuals]:
+    matrices = [rounded(params[name], precision) for name in cell.matrices(params)]
+
+    def dot(state: Array, matrix: Array) -> Array:
+        return jnp.dot(rounded(state, precision), matrix, preferred_element_type=drive.dtype)
+
     def step(carry: Carry, drive: Array) -> tuple[Carry, Any]:
-        carry, output, passed = _advance(cell, precision, params, kept, carry, drive)
+        carry, output, passed = _advance(cell, dot, matrices, params, kept, carry, drive)
         return carry, (output, passed)
 
     last, (outputs, passed) = jax.lax.scan(step, carry, drive)

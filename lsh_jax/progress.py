@@ -170,7 +170,7 @@ def segment_time_left(seconds: list[float], segments_left: int, segments_per_epo
     if len(seconds) < 2:
         return "time left known after the next segment"
     recent = seconds[1:][-segments_per_epoch:]
-    return f"about {duration(statistics.fmean(recent) * segments_left)} left"
+    return f"{about(statistics.fmean(recent) * segments_left)} left"
 
 
 def describe(record: Record, unigram_perplexity: float | None) -> str:
@@ -211,7 +211,7 @@ def time_left(seconds: list[float], epochs_left: int) -> str:
         return "nothing left but the report"
     if len(seconds) < 2:
         return "time left known after the next epoch"
-    return f"about {duration(statistics.median(seconds[1:]) * epochs_left)} left"
+    return f"{about(statistics.median(seconds[1:]) * epochs_left)} left"
 
 
 def duration(seconds: float) -> str:
@@ -225,6 +225,11 @@ def duration(seconds: float) -> str:
     if seconds < 48 * 3600:
         return f"{seconds / 3600:.1f} h"
     return f"{seconds / 86400:.1f} days"
+
+
+def about(seconds: float) -> str:
+    """Seconds as an estimate."""
+    return duration(seconds) if seconds < 1 else f"about {duration(seconds)}"
 
 
 def _perplexity(record: Record) -> str:

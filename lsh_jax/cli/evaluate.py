@@ -31,6 +31,8 @@ from lsh_jax.lyapunov.tangents import rows_per_unit
 from lsh_jax.plots.lyapunov import plot_layers
 from lsh_jax.sizes import describe_network
 
+_STRANGE = 0.2  # share of unknown words from which a text is not the model's
+
 
 @dataclasses.dataclass(frozen=True)
 class EvaluationSettings:
@@ -105,7 +107,10 @@ def _evaluate(settings: EvaluationSettings) -> int:
         bptt=settings.bptt,
         max_tokens=settings.max_eval_tokens,
     )
+    print(f"Text: {settings.data}, in the model's own vocabulary")
     print(describe_scores(scores))
+    if max(score.unknown_share for score in scores.values()) > _STRANGE:
+        print("Note: the model does not know much of this text: perplexities say little.")
     results = measure_spectrum(saved, tokens, settings.spectrum)
     layers = _layers(saved, results, settings.spectrum)
     print(describe_spectrum(layers, settings.spectrum))

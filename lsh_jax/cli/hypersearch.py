@@ -65,6 +65,8 @@ def _search(settings: Settings) -> int:
     place = set_up(settings, cache, saved.vocabulary if saved else None)
     _describe_networks(settings, place, sized=saved is not None)
     if settings.dry_run:
+        if saved is None:
+            _dense(settings, place.task, None)  # refuses what the search would refuse
         print(describe_plan(settings, estimate(settings, place.corpus)))
         return 0
     print(describe_rounds(settings))

@@ -13,7 +13,7 @@ from lsh_jax.config import check
 from lsh_jax.estimate import describe_unused_rows, measure_epoch
 from lsh_jax.plots.history import plot_history
 from lsh_jax.presets import TrainingSettings, starting_point, to_json, training_part
-from lsh_jax.progress import duration, training_progress
+from lsh_jax.progress import about, duration, training_progress
 from lsh_jax.search.dense import DenseReference, train_dense
 from lsh_jax.search.ledger import Ledger, best_epoch, perplexity
 from lsh_jax.search.run_directory import (
@@ -66,6 +66,8 @@ def _train(settings: TrainingSettings) -> int:
     done = len(Ledger(out / LEDGER).history("dense")) if settings.resume else 0
     if done < epochs:
         print(_describe_cost(epochs, done, *measure_epoch(settings, place.corpus)))
+    if done > epochs:
+        print(f"Note: {done} epochs are done, so --final-epochs={epochs} changes nothing.")
     if settings.dry_run:
         return 0
     print(f"Run directory: {out}", flush=True)
@@ -96,7 +98,7 @@ def _describe_cost(epochs: int, done: int, seconds: float, state_bytes: int) -> 
     return (
         f"Epochs: {epochs}{f', {done} of them done' if done else ''}\n"
         f"Disk: at most {disk:,.1f} MiB of checkpoints\n"
-        f"Time: about {duration(left * seconds)}, {duration(seconds)} an epoch with evaluation and "
+        f"Time: {about(left * seconds)}, {duration(seconds)} an epoch with evaluation and "
         "spectrum, measured on a few windows here; compiling comes on top"
     )
 
