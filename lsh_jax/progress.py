@@ -37,16 +37,8 @@ def progress(
     Yields:
       The listener to hand to `hyperprune`.
     """
-    console = Console(file=stream or sys.stdout, highlight=False, soft_wrap=True)
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TextColumn("{task.fields[note]}"),
-    )
-    with Progress(
-        *columns, console=console, transient=True, disable=not console.is_terminal
-    ) as bar:
+    with _bars(stream) as bar:
+        console = bar.console
         search = bar.add_task("search, epochs", total=total_epochs, note="")
         epoch = bar.add_task("this epoch", total=segments_per_epoch, note="")
         seconds: list[float] = []
@@ -98,16 +90,8 @@ def training_progress(
     Yields:
       The listener to hand to `train_dense`.
     """
-    console = Console(file=stream or sys.stdout, highlight=False, soft_wrap=True)
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TextColumn("{task.fields[note]}"),
-    )
-    with Progress(
-        *columns, console=console, transient=True, disable=not console.is_terminal
-    ) as bar:
+    with _bars(stream) as bar:
+        console = bar.console
         total = total_epochs * segments_per_epoch
         done = epochs_done * segments_per_epoch
         segments = bar.add_task("segments", total=total, completed=done, note="")
@@ -140,6 +124,18 @@ def training_progress(
                 console.print(f"Note: {values['text']}.", markup=False)
 
         yield listener
+
+
+def _bars(stream: TextIO | None) -> Progress:
+    """Bars that are seen on a terminal alone, over a console that prints lines anywhere."""
+    console = Console(file=stream or sys.stdout, highlight=False, soft_wrap=True)
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("{task.fields[note]}"),
+    )
+    return Progress(*columns, console=console, transient=True, disable=not console.is_terminal)
 
 
 def describe_training(
