@@ -10,16 +10,18 @@ import numpy as np
 import numpy.typing as npt
 
 from lsh_jax.checkpoint import SavedModel
-from lsh_jax.config import SpectrumConfig, check
+from lsh_jax.config import ConfigError, SpectrumConfig
 from lsh_jax.data import Corpus
 from lsh_jax.data.batching import Windows, columns, evaluation_windows, unigram_nll
-from lsh_jax.data.vocabulary import UNK
+from lsh_jax.data.vocabulary import unknown_share
 from lsh_jax.distance import num_leading
-from lsh_jax.lyapunov import LyapunovResult, rnn_lyapunov_spectrum, select_layer
+from lsh_jax.language_models import LanguageModel
+from lsh_jax.lyapunov import LyapunovResult, rnn_lyapunov_spectrum
 from lsh_jax.lyapunov.dimensions import kaplan_yorke_dimension
 from lsh_jax.lyapunov.tangents import rows_per_unit
 from lsh_jax.sizes import ModelSizes, model_sizes
 from lsh_jax.training import evaluate_windows
+from lsh_jax.types import Array, Params
 
 _LARGEST = 3  # exponents that are told one by one
 
@@ -87,7 +89,6 @@ def evaluate_splits(
       ConfigError: when a split has too few tokens for the columns.
     """
     nll = jax.jit(lambda params, windows: evaluate_windows(saved.model, params, windows))
-    unknown = corpus.vocabulary.index(UNK) if UNK in corpus.vocabulary else -1
     scores = {}
     for split in splits:
         tokens = getattr(corpus, split)[: max_tokens or None]
@@ -100,49 +101,55 @@ def evaluate_splits(
                 unigram_nll(corpus.train, tokens, saved.model.config.vocab_size)
             ),
             tokens=len(tokens),
-            unknown_share=float((tokens == unknown).mean()),
+            unknown_share=unknown_share(tokens, corpus.vocabulary),
         )
     return scores
 
 
-def spectrum_tokens(corpus: Corpus, recipe: SpectrumConfig) -> npt.NDArray[np.int32]:
-    """The part of the validation text that a search takes spectra of, [burn_in + length, batch].
+def spectrum_tokens(
+    validation: npt.NDArray[np.int32], recipe: SpectrumConfig
+) -> npt.NDArray[np.int32]:
+    """The part of the validation text that spectra are taken of, [burn_in + length, batch].
 
     Raises:
       ConfigError: when the text is too short for the recipe.
     """
     steps = recipe.burn_in + recipe.length
-    fits = len(corpus.validation) >= steps * recipe.batch
-    text = f"leave burn_in + length = {steps} steps in each of {recipe.batch} columns of text"
-    check(fits, "spectrum.length", text, recipe.length)
-    return columns(corpus.validation, recipe.batch)[:steps]
+    if len(validation) < steps * recipe.batch:
+        raise ConfigError(
+            f"`spectrum.length` must leave burn_in + length = {steps} steps in each of "
+            f"spectrum.batch={recipe.batch} columns of {len(validation)} validation tokens: "
+            "shorten it, or take fewer columns."
+        )
+    return columns(validation, recipe.batch)[:steps]
 
 
 def measure_spectrum(
-    saved: SavedModel, tokens: npt.NDArray[np.int32], recipe: SpectrumConfig
-) -> list[LyapunovResult]:
-    """The Lyapunov spectrum of each layer, as a search takes it.
+    model: LanguageModel, params: Params, tokens: Array, recipe: SpectrumConfig
+) -> LyapunovResult:
+    """The Lyapunov spectra of the layers by the recipe of a search.
 
     Args:
-      saved: the model.
+      model: the language model.
+      params: masked.
       tokens: from `spectrum_tokens`.
       recipe: of the spectrum.
 
     Returns:
-      A result a layer; where layers differ in width each has the share of its own exponents.
+      The result, exponents [L, K]; tuples of arrays where layers differ in width, each with the
+      share of its own exponents.
     """
-    config = saved.model.config
+    config = model.config
     rows = rows_per_unit(config.cell, recipe.state)
     counts = [num_leading(recipe.share, width * rows) for width in config.widths]
-    result = rnn_lyapunov_spectrum(
-        saved.model,
-        saved.params,
-        tokens,  # type: ignore[arg-type]
+    return rnn_lyapunov_spectrum(
+        model,
+        params,
+        tokens,
         state=recipe.state,
         num_exponents=counts[0] if len(set(config.widths)) == 1 else counts,
         burn_in=recipe.burn_in,
     )
-    return [select_layer(result, layer) for layer in range(config.num_layers)]
 
 
 def describe_layer(result: LyapunovResult, size: int) -> LayerSpectrum:

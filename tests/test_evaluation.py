@@ -52,23 +52,25 @@ def test_only_the_first_tokens_are_read_where_that_is_asked_for():
 def test_the_spectrum_of_a_model_is_that_of_its_layers():
     # h' = tanh(w sum(h) + drive) of equal weights has rank one: all exponents but one are -inf.
     recipe = SpectrumConfig(share=0.5, length=8, burn_in=2, batch=2)
-    results = measure_spectrum(saved(0.01), spectrum_tokens(corpus(), recipe), recipe)
-    assert [len(result.exponents) for result in results] == [2, 2]
-    for result in results:
-        assert result.exponents[0] == pytest.approx(math.log(4 * 0.01), abs=0.01)
-        assert result.exponents[1] < -10
+    model, params, *_ = saved(0.01)
+    result = measure_spectrum(model, params, spectrum_tokens(corpus().validation, recipe), recipe)
+    assert result.exponents.shape == (2, 2)
+    for first, second in result.exponents:
+        assert first == pytest.approx(math.log(4 * 0.01), abs=0.01)
+        assert second < -10
 
 
 def test_layers_of_unequal_width_have_the_same_share_of_their_own_exponents():
     recipe = SpectrumConfig(share=0.5, length=8, burn_in=2, batch=2)
-    tokens = spectrum_tokens(corpus(), recipe)
-    results = measure_spectrum(saved(0.01, layer_sizes=(6, 4)), tokens, recipe)
-    assert [len(result.exponents) for result in results] == [3, 2]
+    tokens = spectrum_tokens(corpus().validation, recipe)
+    model, params, *_ = saved(0.01, layer_sizes=(6, 4))
+    result = measure_spectrum(model, params, tokens, recipe)
+    assert [len(exponents) for exponents in result.exponents] == [3, 2]
 
 
 def test_a_text_too_short_for_the_spectrum_is_refused():
     with pytest.raises(ConfigError, match=r"`spectrum\.length` must leave"):
-        spectrum_tokens(corpus(), SpectrumConfig(length=50, burn_in=20, batch=2))
+        spectrum_tokens(corpus().validation, SpectrumConfig(length=50, burn_in=20, batch=2))
 
 
 def spectrum(*exponents):

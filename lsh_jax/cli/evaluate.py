@@ -6,6 +6,7 @@ import pathlib
 from collections.abc import Mapping, Sequence
 from typing import Annotated, Literal
 
+import jax.numpy as jnp
 import numpy as np
 import tyro
 
@@ -26,7 +27,7 @@ from lsh_jax.evaluation import (
     to_json,
     weigh,
 )
-from lsh_jax.lyapunov import LyapunovResult
+from lsh_jax.lyapunov import LyapunovResult, select_layer
 from lsh_jax.lyapunov.tangents import rows_per_unit
 from lsh_jax.plots.lyapunov import plot_layers
 from lsh_jax.sizes import describe_network
@@ -94,7 +95,7 @@ def _evaluate(settings: EvaluationSettings) -> int:
         saved.vocabulary,
         cache_dir=cache,
     )
-    tokens = spectrum_tokens(corpus, settings.spectrum)
+    tokens = spectrum_tokens(corpus.validation, settings.spectrum)
     weight = weigh(saved, directory)
     print(describe_network(saved.model.config, weight.sizes))
     print(describe_weight(weight))
@@ -111,7 +112,8 @@ def _evaluate(settings: EvaluationSettings) -> int:
     print(describe_scores(scores))
     if max(score.unknown_share for score in scores.values()) > _STRANGE:
         print("Note: the model does not know much of this text: perplexities say little.")
-    results = measure_spectrum(saved, tokens, settings.spectrum)
+    spectra = measure_spectrum(saved.model, saved.params, jnp.asarray(tokens), settings.spectrum)
+    results = [select_layer(spectra, layer) for layer in range(saved.model.config.num_layers)]
     layers = _layers(saved, results, settings.spectrum)
     print(describe_spectrum(layers, settings.spectrum))
     if out is not None:

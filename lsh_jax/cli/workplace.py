@@ -10,7 +10,7 @@ import jax
 from lsh_jax.accelerators import Accelerator, select_accelerator, use_compile_cache
 from lsh_jax.data import Corpus, load_corpus
 from lsh_jax.data.cache import default_cache_dir
-from lsh_jax.data.vocabulary import UNK
+from lsh_jax.data.vocabulary import unknown_share
 from lsh_jax.machine import visible_cores
 from lsh_jax.presets import TrainingSettings
 from lsh_jax.search.language_model_task import make_language_model_task, shorten
@@ -77,13 +77,10 @@ def corpus_statistics(corpus: Corpus) -> dict[str, Any]:
     """The tokens that are used, and the share of them that the vocabulary does not know."""
     splits = {name: getattr(corpus, name) for name in ("train", "validation", "test")}
     known = corpus.vocabulary
-    unknown = known.index(UNK) if UNK in known else -1
     return {
         **{f"{name}_tokens": len(tokens) for name, tokens in splits.items()},
         "types": len(known),
-        "unknown_share": {
-            name: float((tokens == unknown).mean()) for name, tokens in splits.items()
-        },
+        "unknown_share": {name: unknown_share(tokens, known) for name, tokens in splits.items()},
     }
 
 

@@ -22,6 +22,11 @@ def split_words(text: str) -> list[str]:
     return (text.removesuffix("\n") + "\n").replace("\n", f" {EOS} ").split()
 
 
+def unknown_share(tokens: npt.NDArray[np.int32], vocabulary: Sequence[str]) -> float:
+    """The share of tokens that the vocabulary does not know: its <unk>."""
+    return float((tokens == vocabulary.index(UNK)).mean()) if UNK in vocabulary else 0.0
+
+
 def build_vocabulary(
     train: Sequence[str], validation: Sequence[str], test: Sequence[str], vocab_size: int
 ) -> tuple[str, ...]:

@@ -17,15 +17,13 @@ from lsh_jax.checkpoint import save_model
 from lsh_jax.config import ConfigError, ModelConfig, SpectrumConfig, TrainConfig
 from lsh_jax.data import Corpus
 from lsh_jax.data.batching import Windows, columns, evaluation_windows, unigram_nll, windows
-from lsh_jax.distance import num_leading
+from lsh_jax.evaluation import measure_spectrum, spectrum_tokens
 from lsh_jax.language_models import (
     LanguageModel,
     leaf_gates,
     make_language_model,
     uses_per_token,
 )
-from lsh_jax.lyapunov import rnn_lyapunov_spectrum
-from lsh_jax.lyapunov.tangents import rows_per_unit
 from lsh_jax.machine import visible_cores
 from lsh_jax.search.space import check_space
 from lsh_jax.search.stacked_training import StackedPrograms, compile_stacked, make_side_by_side
@@ -242,15 +240,7 @@ def _compile(
         return evaluate_windows(model, evaluated_params(state), windows)
 
     def spectrum(state: TrainState, tokens: jax.Array) -> tuple[jax.Array, jax.Array]:
-        size = model.config.widths[0] * rows_per_unit(model.config.cell, spectrum_config.state)
-        result = rnn_lyapunov_spectrum(
-            model,
-            evaluated_params(state),
-            tokens,
-            state=spectrum_config.state,
-            num_exponents=num_leading(spectrum_config.share, size),
-            burn_in=spectrum_config.burn_in,
-        )
+        result = measure_spectrum(model, evaluated_params(state), tokens, spectrum_config)
         return result.exponents, result.std_error
 
     return _Programs(
@@ -292,17 +282,10 @@ def _batches(corpus: Corpus, config: TrainConfig, spectrum: SpectrumConfig) -> _
                 f"got {config.eval_batch_size} columns for the {len(tokens)} {name} tokens: use "
                 "fewer columns, a smaller bptt, or more text."
             )
-    steps = spectrum.burn_in + spectrum.length
-    if len(corpus.validation) < steps * spectrum.batch:
-        raise ConfigError(
-            f"`spectrum.length` must leave burn_in + length = {steps} steps in each of "
-            f"spectrum.batch={spectrum.batch} columns of {len(corpus.validation)} validation "
-            "tokens: shorten it, or take fewer columns."
-        )
     return _Batches(
         train=segmented,
         splits=splits,
-        spectrum=columns(corpus.validation, spectrum.batch)[:steps],
+        spectrum=spectrum_tokens(corpus.validation, spectrum),
     )
 
 
