@@ -9,7 +9,6 @@ import jax
 
 from lsh_jax.config import ConfigError, SearchConfig, SpaceConfig, SpectrumConfig
 from lsh_jax.data import Corpus
-from lsh_jax.language_models import make_language_model
 from lsh_jax.presets import Settings, TrainingSettings
 from lsh_jax.progress import duration
 from lsh_jax.search.language_model_task import make_language_model_task
@@ -19,6 +18,7 @@ from lsh_jax.search.successive_halving import num_epochs, plan
 from lsh_jax.search.task import Task
 from lsh_jax.search.trial import DENSE
 from lsh_jax.search.tuning import epochs_tuning, is_tuned, tuning_config
+from lsh_jax.sizes import describe_layers, model_sizes
 from lsh_jax.sparsity import controls
 
 _WINDOWS = 2  # trained and evaluated for the measurement
@@ -167,9 +167,7 @@ def num_prunable(settings: Settings) -> int:
     Raises:
       ConfigError: when the sparsity would leave none of them.
     """
-    init = make_language_model(settings.model).init
-    weights = jax.eval_shape(init, jax.random.key(0))
-    total = sum(leaf.size for leaf in jax.tree.leaves(weights) if leaf.ndim >= 2)
+    total = model_sizes(settings.model).weights
     if round((1 - settings.sparsity) * total) < 1:
         raise ConfigError(
             f"`sparsity` must leave a live weight, got {settings.sparsity:g} of {total} weights: "
@@ -185,13 +183,11 @@ def epochs_dense(settings: Settings) -> int:
 
 def describe_model(settings: Settings) -> str:
     """The network and what pruning leaves of it, as text."""
-    model, total = settings.model, num_prunable(settings)
+    total = num_prunable(settings)
     live = round((1 - settings.sparsity) * total)
-    widths = set(model.widths)
-    sizes = f"{model.num_layers} x {widths.pop()}" if len(widths) == 1 else f"{model.widths}"
     about = "about " if "bernoulli" in settings.space.init_sampling else ""  # its count is drawn
     return (
-        f"Model: {model.cell.upper()} {sizes}, {total:,} prunable "
+        f"Model: {describe_layers(settings.model)}, {total:,} prunable "
         f"weights, {about}{live:,} of them live in a candidate (sparsity {settings.sparsity:g})"
     )
 

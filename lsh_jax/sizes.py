@@ -47,14 +47,19 @@ def model_sizes(config: ModelConfig) -> ModelSizes:
 
 def describe_network(config: ModelConfig, sizes: ModelSizes) -> str:
     """The network and its parameters, counted, as text."""
-    widths = set(config.widths)
-    shape = f"{config.num_layers} x {widths.pop()}" if len(widths) == 1 else f"{config.widths}"
-    depth = f", depth {config.depth}" if config.depth > 1 else ""
     tied = "tied" if config.tied else "untied"
     torch = sizes.torch_biases
     note = f" ({torch:,} where the input and the state have one each)"
     return (
-        f"Model: {config.cell.upper()} {shape}{depth}, embedding {config.embed_size}, {tied}: "
+        f"Model: {describe_layers(config)}, embedding {config.embed_size}, {tied}: "
         f"{sizes.weights:,} weights and {sizes.biases:,} biases"
         f"{note if torch != sizes.biases else ''}, {sizes.multiply_adds:,} multiply-adds a token"
     )
+
+
+def describe_layers(config: ModelConfig) -> str:
+    """The cell and the sizes of its layers, "LSTM 2 x 200", as text."""
+    widths = set(config.widths)
+    shape = f"{config.num_layers} x {widths.pop()}" if len(widths) == 1 else f"{config.widths}"
+    depth = f", depth {config.depth}" if config.depth > 1 else ""
+    return f"{config.cell.upper()} {shape}{depth}"
