@@ -14,7 +14,6 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 from lsh_jax.search.ledger import Record, perplexity
 
 _LONG_SEGMENT = 60.0  # seconds, from which on a log has a line a segment
-_ANSWERED = 1e-3  # seconds; less is no training: a segment that a resumed run had done before
 
 Listener = Callable[[str, Mapping[str, Any]], None]
 
@@ -102,10 +101,8 @@ def training_progress(
             nonlocal started
             if kind == "segment":
                 now = time.perf_counter()
-                took, started = now - started, now
-                if took < _ANSWERED:
-                    return
-                seconds.append(took)
+                seconds.append(max(now - started, 1e-9))
+                started = now
                 done = (values["epoch"] - 1) * segments_per_epoch + values["done"]
                 left = segment_time_left(seconds, total - done, segments_per_epoch)
                 speed = tokens_per_epoch / segments_per_epoch / seconds[-1]

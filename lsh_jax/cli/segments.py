@@ -74,6 +74,8 @@ def keep_segments(
 
     def listener(kind: str, values: Mapping[str, Any]) -> None:
         nonlocal latest, written
+        if kind == "segment" and latest is None:  # answered: nothing was trained to tell of
+            return
         due = kind == "segment" and time.monotonic() - written >= seconds
         if due and latest is not None and math.isfinite(infos[-1].nll_sum):
             _write(folder, latest, first, infos)
