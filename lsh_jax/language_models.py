@@ -209,14 +209,16 @@ def _make_dropout(
         _dropout_mask(own, rate, (steps, batch_size, width))
         for own, rate, width in zip(keys, kinds, widths, strict=True)
     )
-    states = [
-        _dropout_mask(jax.random.fold_in(own, 1), rates.dropout_hidden, (batch_size, width))
-        for own, width in zip(keys, config.widths, strict=False)
-    ]
+    states: tuple[Array | None, ...] = (None,) * config.num_layers
+    if highway:
+        states = tuple(
+            _dropout_mask(jax.random.fold_in(own, 1), rates.dropout_hidden, (batch_size, width))
+            for own, width in zip(keys, config.widths, strict=False)
+        )
     return _Dropout(
         table=_dropout_mask(embed_key, rates.dropout_embed, (config.vocab_size, 1)),
         inputs=tuple(inputs),
-        states=tuple(states) if highway else (None,) * config.num_layers,
+        states=states,
         output=output,
     )
 

@@ -2,9 +2,9 @@
 
 Differentiated as it stands, a scan adds h^T da to the gradient of the recurrent matrix at every
 step: a read and a write of the whole matrix for a product of B columns. Here the backward scan
-hands out da alone, and the gradient is one product over all T B of them afterwards (as cuDNN does;
-Appleyard et al., 2016, arXiv 1604.01946, section 3). Nothing is computed a second time but the
-elementwise arithmetic of the cells.
+hands out da alone, and the gradient is one product over all T B of them afterwards, as cuDNN does
+(Appleyard et al., 2016, arXiv 1604.01946). Nothing is computed a second time but the elementwise
+arithmetic of the cells.
 """
 
 import functools
@@ -126,7 +126,7 @@ def _backward(
         _, pull = jax.vjp(cell.output, d_carry)  # linear: the same wherever it is taken
         d_carry = jax.tree.map(jnp.add, d_carry, *pull(d_output))
         d_drive = jnp.zeros_like(drive)
-        factors = []
+        factors = []  # of the gradient of each matrix
         for micro_step in reversed(range(len(names))):
 
             def update(*arguments: Any, micro_step: int = micro_step) -> Carry:
@@ -138,7 +138,7 @@ def _backward(
             d_own, d_product, d_carry, d_input = pull(d_carry)
             state, pull = jax.vjp(lambda carry: _dropped(cell.output(carry), kept), carry)
             low = rounded(d_product, precision)
-            d_state = _dot_transposed(low, matrices[micro_step], drive.dtype)
+            d_state = _times_transposed(low, matrices[micro_step], drive.dtype)
             d_carry = jax.tree.map(jnp.add, d_carry, *pull(d_state))
             d_vectors = jax.tree.map(jnp.add, d_vectors, d_own)
             d_drive += d_input
@@ -151,7 +151,7 @@ def _backward(
     (d_carry, d_vectors), (d_drive, factors) = jax.lax.scan(step, start, at, reverse=True)
     d_params = dict(d_vectors)
     for name, (states, d_products) in zip(names, factors, strict=True):
-        d_params[name] = _transposed_dot(states, d_products, drive.dtype)
+        d_params[name] = _transposed_times(states, d_products, drive.dtype)
     return d_params, d_drive, d_carry, None if kept is None else jnp.zeros_like(kept)
 
 
@@ -162,13 +162,13 @@ def _dropped(state: Array, kept: Array | None) -> Array:
     return state if kept is None else state * kept
 
 
-def _dot_transposed(a: Array, b: Array, dtype: Any) -> Array:
+def _times_transposed(a: Array, b: Array, dtype: Any) -> Array:
     """a b^T of [..., G] and [H, G]."""
     contracted = ((a.ndim - 1,), (1,)), ((), ())
     return jax.lax.dot_general(a, b, contracted, preferred_element_type=dtype)
 
 
-def _transposed_dot(a: Array, b: Array, dtype: Any) -> Array:
+def _transposed_times(a: Array, b: Array, dtype: Any) -> Array:
     """a^T b of [..., H] and [..., G], as matrices."""
     a, b = (factor.reshape(-1, factor.shape[-1]) for factor in (a, b))
     return jax.lax.dot_general(a, b, (((0,), (0,)), ((), ())), preferred_element_type=dtype)

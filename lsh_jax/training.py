@@ -38,9 +38,7 @@ class TrainState(NamedTuple):
     num_segments: Array  # int32, segments trained so far
     topology_key: Key  # of the candidate: masks and growth; the updater folds the update in
     averaging: Array  # bool: do steps from here on average?
-    val_nlls: (
-        Array  # of the latest epochs, and the least of those before, [nonmonotone + 1]; or inf
-    )
+    val_nlls: Array  # [nonmonotone + 1]: the least but for the latest, then these; inf for none
 
 
 def init_train_state(
