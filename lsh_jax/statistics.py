@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
-from lsh_jax.config import check
+from lsh_jax.config import check, check_choice
 
 _RESAMPLES_AT_ONCE = 1000  # bounds the memory of a bootstrap over many blocks
 
@@ -36,6 +36,53 @@ def spearman(x: ArrayLike, y: ArrayLike) -> float:
     if np.ptp(x) == 0 or np.ptp(y) == 0:
         return math.nan
     return float(stats.spearmanr(x, y).statistic)
+
+
+def rank_correlation(x: ArrayLike, y: ArrayLike, kind: str = "spearman") -> np.ndarray:
+    """Rank correlations of many paired samples at once; ties share their mean rank.
+
+    Args:
+      x: [..., n], n >= 2.
+      y: [..., n], of a shape that broadcasts with `x`.
+      kind: "spearman", or "kendall" for tau-b.
+
+    Returns:
+      [...], each in [-1, 1]; NaN where a sample is constant.
+
+    Raises:
+      ConfigError: (a ValueError) for an unknown kind or samples of unequal length.
+    """
+    from scipy import stats
+
+    check_choice("kind", kind, ("spearman", "kendall"))
+    x, y = np.asarray(x, np.float64), np.asarray(y, np.float64)
+    check(x.shape[-1] == y.shape[-1] >= 2, "x", "be as long as `y`, 2 or more", x.shape)
+    if kind == "spearman":
+        a, b = (stats.rankdata(values, axis=-1) for values in (x, y))
+        a, b = (ranks - ranks.mean(axis=-1, keepdims=True) for ranks in (a, b))
+        axes: tuple[int, ...] = (-1,)
+    else:
+        a, b = (np.sign(v[..., :, None] - v[..., None, :]) for v in (x, y))
+        axes = (-2, -1)
+    scale = np.sqrt((a**2).sum(axis=axes) * (b**2).sum(axis=axes))
+    with np.errstate(invalid="ignore"):
+        return (a * b).sum(axis=axes) / np.where(scale == 0, np.nan, scale)
+
+
+def partial_correlation(xy: ArrayLike, xz: ArrayLike, yz: ArrayLike) -> np.ndarray:
+    """The correlation of x and y that is left given z, from the three correlations.
+
+    Args:
+      xy: of x and y, any shape.
+      xz: of x and z.
+      yz: of y and z.
+
+    Returns:
+      Of the same shape; NaN where z determines x or y.
+    """
+    xy, xz, yz = (np.asarray(r, np.float64) for r in (xy, xz, yz))
+    left = (1 - xz**2) * (1 - yz**2)
+    return (xy - xz * yz) / np.sqrt(np.where(left <= 1e-12, np.nan, left))
 
 
 def spearman_p_value(x: ArrayLike, y: ArrayLike) -> float:

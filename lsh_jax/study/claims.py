@@ -1,0 +1,82 @@
+"""The claims that a study tests, each as an effect with an interval and a verdict."""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from lsh_jax.study.analysis import Draws, Estimate, correlation, correlation_within, estimated
+from lsh_jax.study.scores import COMBINED, LEADING, LOSS, Scored
+
+_PAPER, _PAPER_SORTED = "paper's recipe", "paper's recipe, sorted"
+_MEAN = "mean of the leading 30%"
+
+
+class Claim(NamedTuple):
+    """A difference of two rank correlations with the finals that a claim says is above 0.
+
+    Attributes:
+      text: the claim.
+      better: the score that it says is the better judge.
+      worse: the other one; None for a correlation of 0.
+      within: "growth" for the mean within growth modes, "" for all candidates.
+      negative: the claim says below 0 instead.
+    """
+
+    text: str
+    better: str
+    worse: str | None
+    within: str = ""
+    negative: bool = False
+
+
+CLAIMS: tuple[Claim, ...] = (
+    Claim("leading exponents foretell the final better than the loss", LEADING, "loss"),
+    Claim("... than the loss of averaged weights", LEADING, LOSS),
+    Claim("the paper's distance foretells it better than the loss", _PAPER, "loss"),
+    Claim("... with its exponents sorted", _PAPER_SORTED, "loss"),
+    Claim("leading exponents say more than all exponents", LEADING, "hidden 100%"),
+    Claim("trailing exponents mislead", "hidden last 30%", None, negative=True),
+    Claim("within one growth mode the averaged loss is the better judge", LOSS, LEADING, "growth"),
+    Claim("the rank sum of both beats the distance", COMBINED, LEADING),
+    Claim("the rank sum of both beats the averaged loss", COMBINED, LOSS),
+    Claim("the dense reference adds to the mean of the leading exponents", LEADING, _MEAN),
+)
+
+
+class Verdict(NamedTuple):
+    """What a study says of a claim."""
+
+    text: str
+    effect: Estimate
+    answer: str  # "supported", "contradicted" or "undecided"
+
+
+def judge(scored: Scored, draws: Draws, growths: Sequence[str]) -> list[Verdict]:
+    """Holds every claim against the scores of one epoch.
+
+    Supported where the interval of the effect lies on the side that the claim names, contradicted
+    where it lies on the other, undecided where it holds 0.
+    """
+    found = []
+    for claim in CLAIMS:
+        effect = estimated(_effect(claim, scored, draws, growths))
+        found.append(Verdict(claim.text, effect, answer(effect, negative=claim.negative)))
+    return found
+
+
+def answer(effect: Estimate, *, negative: bool = False) -> str:
+    """The verdict on an effect that is claimed to be above 0, or below."""
+    low, high = (-effect.high, -effect.low) if negative else (effect.low, effect.high)
+    if low > 0:
+        return "supported"
+    return "contradicted" if high < 0 else "undecided"
+
+
+def _effect(claim: Claim, scored: Scored, draws: Draws, growths: Sequence[str]) -> np.ndarray:
+    def rho(label: str) -> np.ndarray:
+        if claim.within:
+            return correlation_within(scored.scores[label], scored.final, growths, draws)
+        return correlation(scored.scores[label], scored.final, draws)
+
+    return rho(claim.better) - (rho(claim.worse) if claim.worse else 0.0)

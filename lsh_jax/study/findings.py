@@ -1,0 +1,243 @@
+"""The findings of all studies as Markdown tables, for documents that keep them between markers."""
+
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from lsh_jax.study.policies import FULL, LSH
+from lsh_jax.study.scores import COMBINED, LEADING, LOSS
+
+Findings = Mapping[str, Any]  # {"studies": {name: `find`}, "searches": {name: `compare`}, ...}
+
+_SHOWN = (
+    LEADING,
+    "hidden 10%",
+    "hidden 50%",
+    "hidden 100%",
+    "hidden last 30%",
+    "hidden 30%, final dense",
+    "hidden 30%, dense of the same loss",
+    "hidden 30%, debiased",
+    "hidden 30%, 35 steps",
+    "hidden 30%, 500 steps",
+    "hidden 30%, averaged weights",
+    "full 10%",
+    "full 30%",
+    "full 100%",
+    "paper's recipe",
+    "paper's recipe, sorted",
+    "mean of the leading 30%",
+    "mean of the leading 30%, averaged weights",
+    "loss",
+    LOSS,
+    "training loss",
+    "churn",
+    "death rate",
+    COMBINED,
+)
+
+
+def tables(findings: Findings, epoch: int) -> dict[str, str]:
+    """Every table by name.
+
+    Args:
+      findings: of `experiments/analyse_study.py`.
+      epoch: of the scores that are shown.
+    """
+    studies = findings["studies"]
+    found = {"settings": _settings(studies, epoch), "claims": _claims(studies, epoch)}
+    found["noise"] = _noise(studies, epoch)
+    for name, study in studies.items():
+        found[f"scores-{name}"] = _scores(study, epoch)
+        if len(study["baselines"]) > 1:
+            found[f"baselines-{name}"] = _baselines(study["baselines"], study["setting"])
+    for name, search in findings["searches"].items():
+        found[f"policies-{name}"] = _policies(search)
+    if findings.get("scouting"):
+        found["scouting"] = _settings(findings["scouting"], epoch)
+    return found
+
+
+def fill(document: str, found: Mapping[str, str]) -> str:
+    """Puts tables between `<!-- table: NAME -->` and `<!-- end -->`.
+
+    Args:
+      document: with the markers; places of other names stay as they are.
+      found: tables by name.
+    """
+
+    def replaced(match: re.Match[str]) -> str:
+        name = match[1]
+        if name not in found:
+            return match[0]
+        return f"<!-- table: {name} -->\n\n{found[name]}\n\n<!-- end -->"
+
+    return re.sub(r"<!-- table: ([\w-]+) -->.*?<!-- end -->", replaced, document, flags=re.DOTALL)
+
+
+def _settings(studies: Mapping[str, Any], epoch: int) -> str:
+    rows = []
+    for name, study in studies.items():
+        own = study.get("setting", study)
+        spread, dense, test = own["spread"], own["dense"], own["candidates_test"]
+        total = own["candidates"] * own["seeds"]
+        rows.append(
+            (
+                name,
+                f"{own['candidates']} x {own['seeds']}",
+                f"{own['unigram_perplexity']:.1f}",
+                f"{spread['candidates']:.2f} / {spread['seeds']:.2f} = {spread['ratio']:.1f}",
+                _each(dense["test"]),
+                f"{test['best']:.2f}, {test['median']:.2f}, {test['worst']:.2f}",
+                f"{own['better_than_dense_on_test']} of {total}",
+                f"{own['past_unigram'][str(epoch)]} of {total}",
+                f"{own['seconds_a_network']:.0f}",
+            )
+        )
+    head = (
+        "study",
+        "candidates x seeds",
+        "unigram perplexity",
+        "spread of finals: candidates / seeds",
+        "dense, test",
+        "candidates, test: best, median, worst",
+        "better than the dense one on test",
+        f"past the unigram at epoch {epoch}",
+        "seconds a network",
+    )
+    return _table(head, rows)
+
+
+def _noise(studies: Mapping[str, Any], epoch: int) -> str:
+    rows = []
+    for name, study in studies.items():
+        for label, own in study["setting"]["noise_floor"][str(epoch)].items():
+            values = (own["dense_seeds"], own["candidates_least"], own["candidates_median"])
+            rows.append((name, label, *(f"{value:.2f}" for value in values)))
+    head = ("study", "distance", "between dense seeds", "nearest candidate", "median candidate")
+    return _table(head, rows)
+
+
+def _scores(study: Mapping[str, Any], epoch: int) -> str:
+    judged = study["epochs"][str(epoch)]["scores"]
+    rows: list[tuple[str, ...]] = []
+    for label in _SHOWN:
+        if label not in judged:
+            continue
+        own = judged[label]
+        rows.append(
+            (
+                label,
+                _interval(own["spearman"]),
+                _interval(own["kendall"]),
+                _interval(own["given_loss"]),
+                _interval(own["given_churn"]),
+                _interval(own["within_growth"]),
+                _interval(own["within_death"]),
+                _interval(own["regret"]["1"], signed=False),
+                _interval(own["regret"]["3"], signed=False),
+            )
+        )
+    chance = study["chance_regret"]
+    rows.append(("by chance", *[""] * 6, *(_interval(chance[n], signed=False) for n in ("1", "3"))))
+    head = (
+        "judge",
+        "Spearman",
+        "Kendall",
+        "given the averaged loss",
+        "given churn",
+        "within a growth mode",
+        "within a death mode",
+        "regret, first",
+        "regret, best of 3",
+    )
+    return _table(head, rows)
+
+
+def _claims(studies: Mapping[str, Any], epoch: int) -> str:
+    columns = {name: own["epochs"][str(epoch)]["claims"] for name, own in studies.items()}
+    first = next(iter(columns.values()))
+    rows = [
+        (
+            claim["claim"],
+            *(
+                f"{own[number]['answer']} ({_interval(own[number]['effect'])})"
+                for own in columns.values()
+            ),
+        )
+        for number, claim in enumerate(first)
+    ]
+    return _table(("claim", *columns), rows)
+
+
+def _policies(search: Mapping[str, Any]) -> str:
+    rows = []
+    for name, own in search["policies"].items():
+        free, charged = own["dense_free"], own["dense_charged"]
+        reached = search["epochs_to_reach_lsh"][name]
+        rows.append(
+            (
+                name,
+                f"{own['epochs'][0]:.0f}",
+                _middle(free["test"]),
+                "" if name == LSH else _middle(free["more_than_lsh"], signed=True),
+                f"{own['epochs'][1]:.0f}",
+                _middle(charged["test"]),
+                "not reached" if reached is None else f"{reached:.0f}",
+            )
+        )
+    head = (
+        "policy",
+        "epochs",
+        "test perplexity",
+        "more than LSH",
+        "epochs, dense network charged",
+        "test perplexity",
+        "epochs to the mean of LSH",
+    )
+    assert FULL in search["policies"]
+    return _table(head, rows)
+
+
+def _baselines(baselines: Mapping[str, Any], setting: Mapping[str, Any]) -> str:
+    rows = [
+        (
+            name,
+            f"{own['weights']:,}",
+            _each(map(str, own["best_epoch"])),
+            _each(own["validation"]),
+            _each(own["test"]),
+        )
+        for name, own in baselines.items()
+    ]
+    test = setting["candidates_test"]
+    rows.append(
+        ("candidates: best, median", "", "", "", f"{test['best']:.2f}, {test['median']:.2f}")
+    )
+    head = ("network", "live weights", "best epoch", "validation by seed", "test by seed")
+    return _table(head, rows)
+
+
+def _each(values: Any) -> str:
+    return ", ".join(value if isinstance(value, str) else f"{value:.2f}" for value in values)
+
+
+def _interval(found: Sequence[float | None], *, signed: bool = True) -> str:
+    value, low, high = found
+    if value is None:
+        return ""
+    sign = "+" if signed else ""
+    if low is None or high is None:
+        return f"{value:{sign}.2f}"
+    return f"{value:{sign}.2f} [{low:{sign}.2f}, {high:{sign}.2f}]"
+
+
+def _middle(found: Sequence[float], *, signed: bool = False) -> str:
+    return _interval(found, signed=signed)
+
+
+def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    line = "|".join(" --- " if column == 0 else " ---: " for column in range(len(head)))
+    return "\n".join(
+        [f"| {' | '.join(head)} |", f"|{line}|", *(f"| {' | '.join(row)} |" for row in rows)]
+    )

@@ -1,0 +1,210 @@
+"""Ways to spend a budget of epochs on a study's candidates, replayed many times.
+
+Every replay draws one of the study's seeds and a random part of its candidates; all policies search
+the same part with the same random numbers. So the spread over replays holds the chance of
+proposals, of the seed and of the sample of candidates.
+"""
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from lsh_jax.config import SearchConfig, SpaceConfig
+from lsh_jax.search.space import make_space
+from lsh_jax.search.successive_halving import num_epochs, plan
+from lsh_jax.study.replay import Outcome, World, fill_pool, replay_halving, replay_random
+from lsh_jax.study.scores import COMBINED, LEADING, LOSS, Scored, score_table
+from lsh_jax.study.table import Table
+
+LSH, CHANCE, FULL = "LSH, leading hidden 30%", "chance", "random, trained to the end"
+FINALISTS = 2
+_MOST_FINALISTS = 5
+_SHARE = 0.75  # of the candidates in a replay
+
+Note = Callable[[str], None]
+
+
+class Policy(NamedTuple):
+    """What the pool is asked for and cut by.
+
+    Attributes:
+      score: of `scores`; None for numbers drawn by chance.
+      needs_dense: whether it compares with a dense network, which must then be trained too.
+    """
+
+    score: str | None
+    needs_dense: bool = False
+
+
+POLICIES: dict[str, Policy] = {
+    LSH: Policy(LEADING, needs_dense=True),
+    "LSH, paper's recipe": Policy("paper's recipe", needs_dense=True),
+    "LSH, paper's recipe, sorted": Policy("paper's recipe, sorted", needs_dense=True),
+    "mean of the leading 30%": Policy("mean of the leading 30%"),
+    "rank sum of LSH and averaged loss": Policy(COMBINED, needs_dense=True),
+    "loss, averaged": Policy(LOSS),
+    "loss": Policy("loss"),
+    "death rate": Policy("death rate"),
+    CHANCE: Policy(None),
+}
+
+
+def search_of(table: Table, e0: int, max_evals: int) -> SearchConfig:
+    """The search that is replayed: half the pool goes on by one epoch a round."""
+    study = table.settings["study"]
+    space = {name: tuple(values) for name, values in study["space"].items()}
+    return SearchConfig(
+        max_evals=max_evals,
+        e0=e0,
+        ei=1,
+        final_epochs=study["final_epochs"],
+        finalists=FINALISTS,
+        sparsity=study["sparsity"],
+        space=SpaceConfig(**space),
+    )
+
+
+def compare(
+    table: Table, e0: int, *, replays: int = 200, note: Note = lambda text: None
+) -> dict[str, Any]:
+    """Replays every policy.
+
+    Args:
+      table: of the study; it must have spectra up to the last round's epoch.
+      e0: epochs before the first score.
+      replays: of each policy.
+      note: told of progress.
+
+    Returns:
+      JSON values: the search, what the dense network costs, and for each policy the test
+      perplexities at equal epochs with the dense network free and charged, the paired difference
+      to LSH, and cost and perplexity by number of finalists.
+    """
+    scored = {epoch: score_table(table, epoch) for epoch in table.settings["study"]["early_epochs"]}
+    count = round(_SHARE * len(table.candidates()))
+    config = search_of(table, e0, max_evals=2 * count // 3)
+    found: dict[str, list[dict[int, Outcome]]] = {name: [] for name in (*POLICIES, FULL)}
+    for replay in range(replays):
+        for name, outcomes in _replay(table, scored, config, count, replay).items():
+            found[name].append(outcomes)
+        if (replay + 1) % 50 == 0:
+            note(f"{replay + 1} of {replays} replays")
+    return _summary(table, config, found)
+
+
+def _replay(
+    table: Table, scored: dict[int, Scored], config: SearchConfig, count: int, replay: int
+) -> dict[str, dict[int, Outcome]]:
+    """Outcomes of every policy by number of finalists."""
+    generator = np.random.default_rng(replay)
+    some = next(iter(scored.values()))
+    seed = int(generator.integers(len(some.final)))
+    part = np.sort(generator.permutation(len(some.names))[:count])
+    networks = table.settings["networks"]
+    world = World(
+        assignments=[_controls(networks[some.names[i]]) for i in part],
+        finals=some.final[seed, part],
+        tests=some.test[seed, part],
+        final_epochs=config.final_epochs,
+    )
+    space, chance = make_space(config), generator.random(len(part))
+    found = {}
+    for name, policy in POLICIES.items():
+        scores = {
+            epoch: own.scores[policy.score][seed, part] if policy.score else chance
+            for epoch, own in scored.items()
+        }
+        pool = fill_pool(world, scores[config.e0], config, space, replay)
+        found[name] = {
+            finalists: replay_halving(
+                world, scores, pool, dataclasses.replace(config, finalists=finalists)
+            )
+            for finalists in range(1, _MOST_FINALISTS + 1)
+        }
+    found[FULL] = {
+        number: replay_random(world, number * config.final_epochs, replay)
+        for number in range(1, count + 1)
+    }
+    return found
+
+
+def _controls(config: dict[str, Any]) -> dict[str, Any]:
+    """A candidate's controls as the space names them."""
+    return {name: float("inf") if value == "inf" else value for name, value in config.items()}
+
+
+def _summary(
+    table: Table, config: SearchConfig, found: dict[str, list[dict[int, Outcome]]]
+) -> dict[str, Any]:
+    dense_epochs, finalists = config.final_epochs, config.finalists
+    budget = num_epochs(config, plan(config))
+    lsh = np.array([own[finalists].test for own in found[LSH]])
+    policies = {}
+    for name, replays in found.items():
+        needs_dense = name in POLICIES and POLICIES[name].needs_dense
+        allowed = budget + (0 if needs_dense else dense_epochs)
+        equal, charged = (_affordable(replays, epochs) for epochs in (budget, allowed))
+        tests = {
+            "dense_free": np.array([own[equal].test for own in replays]),
+            "dense_charged": np.array([own[charged].test for own in replays]),
+        }
+        policies[name] = {
+            "needs_dense": needs_dense,
+            "finalists": [equal, charged],
+            "epochs": [
+                float(np.mean([own[n].epochs for own in replays])) for n in (equal, charged)
+            ],
+            **{
+                label: {
+                    "test": _middle(values),
+                    "more_than_lsh": _middle(values - lsh),
+                    "better_than_lsh": float(np.mean(values < lsh)),
+                    "worse_than_lsh": float(np.mean(values > lsh)),
+                }
+                for label, values in tests.items()
+            },
+            "by_finalists": [
+                [
+                    number,
+                    float(np.mean([own[number].epochs for own in replays])),
+                    *_middle(np.array([own[number].test for own in replays])),
+                ]
+                for number in replays[0]
+            ],
+        }
+    return {
+        "e0": config.e0,
+        "max_evals": config.max_evals,
+        "candidates_in_a_replay": len(found[FULL][0]),
+        "replays": len(lsh),
+        "budget": budget,
+        "dense_epochs": dense_epochs,
+        "full_search": config.max_evals * config.final_epochs,
+        "policies": policies,
+        "epochs_to_reach_lsh": _costs(policies, float(lsh.mean())),
+    }
+
+
+def _affordable(replays: list[dict[int, Outcome]], budget: int) -> int:
+    """The most finalists whose mean cost is within a budget; one at least."""
+    costs = {n: np.mean([own[n].epochs for own in replays]) for n in replays[0]}
+    return max((n for n, cost in costs.items() if cost <= budget), default=min(costs))
+
+
+def _middle(values: np.ndarray) -> list[float]:
+    """The mean, and what holds the middle 90 %."""
+    low, high = np.quantile(values, [0.05, 0.95])
+    return [float(values.mean()), float(low), float(high)]
+
+
+def _costs(policies: dict[str, Any], quality: float) -> dict[str, float | None]:
+    """The least mean epochs at which the mean test perplexity is as low as that of LSH."""
+    return {
+        name: min(
+            (epochs for _, epochs, test, _, _ in own["by_finalists"] if test <= quality + 1e-9),
+            default=None,
+        )
+        for name, own in policies.items()
+    }
