@@ -59,14 +59,14 @@ def estimated(resampled: Values) -> Estimate:
 
 def correlation(scores: Values, final: Values, draws: Draws, kind: str = "spearman") -> Values:
     """The rank correlation of scores with finals, mean over seeds, of every draw [R + 1]."""
-    return np.nanmean(rank_correlation(draws.of(scores), draws.of(final), kind), axis=-1)
+    return _mean(rank_correlation(draws.of(scores), draws.of(final), kind), -1)
 
 
 def correlation_given(scores: Values, given: Values, final: Values, draws: Draws) -> Values:
     """The partial rank correlation of scores with finals given another score, [R + 1]."""
     x, z, y = (draws.of(values) for values in (scores, given, final))
     pairs = ((x, y), (x, z), (y, z))
-    return np.nanmean(partial_correlation(*(rank_correlation(*pair) for pair in pairs)), axis=-1)
+    return _mean(partial_correlation(*(rank_correlation(*pair) for pair in pairs)), -1)
 
 
 def correlation_within(
@@ -87,8 +87,7 @@ def correlation_within(
         found.append(rank_correlation(own.of(scores), own.of(final)))
     if not found:
         return np.full(len(draws.seeds), np.nan)
-    with np.errstate(invalid="ignore"):
-        return np.nanmean(np.stack(found), axis=(0, 2))
+    return _mean(np.stack(found), (0, 2))
 
 
 def regret(scores: Values, final: Values, top: int, draws: Draws) -> Values:
@@ -127,9 +126,19 @@ def fitted_on_halves(
         x, y = _design([part[:, fit] for part in parts]), _ranks(final[:, fit])
         weights, *_ = np.linalg.lstsq(x.reshape(-1, len(parts)), y.reshape(-1), rcond=None)
         predicted = _design([part[:, judge] for part in parts]) @ weights
-        found.append(np.nanmean(rank_correlation(predicted, final[:, judge])))
-    low, high = np.quantile(found, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
-    return Estimate(float(np.mean(found)), float(low), float(high))
+        found.append(_mean(rank_correlation(predicted, final[:, judge]), -1))
+    known = np.array(found)[~np.isnan(found)]
+    if known.size == 0:
+        return Estimate(math.nan, math.nan, math.nan)
+    low, high = np.quantile(known, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
+    return Estimate(float(known.mean()), float(low), float(high))
+
+
+def _mean(values: Values, axis: int | tuple[int, ...]) -> Values:
+    """The mean of what is not NaN; NaN where everything is."""
+    known = ~np.isnan(values)
+    count = known.sum(axis=axis)
+    return np.where(known, values, 0).sum(axis=axis) / np.where(count == 0, np.nan, count)
 
 
 def _design(parts: Sequence[Values]) -> Values:

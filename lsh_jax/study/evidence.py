@@ -22,7 +22,7 @@ from lsh_jax.study.scores import COMBINED, LEADING, LOSS, SCORES, Scored, at_poi
 from lsh_jax.study.table import Table, Trajectory
 
 _TOPS = (1, 3)
-_DIGITS = 4
+_DIGITS = 3
 
 
 def find(table: Table) -> dict[str, Any]:
@@ -34,34 +34,70 @@ def find(table: Table) -> dict[str, Any]:
     study = table.settings["study"]
     epochs = study["early_epochs"]
     scored = {epoch: score_table(table, epoch) for epoch in epochs}
-    final = scored[epochs[0]].final
-    draws = draw(final.shape[1], final.shape[0])
-    deaths = [table.settings["networks"][name]["death"] for name in table.candidates()]
-    growths = [table.settings["networks"][name]["growth"] for name in table.candidates()]
+    learners = np.flatnonzero(learned(table).all(axis=0)).tolist()
     return _rounded(
         {
             "setting": find_setting(table),
             "final_epochs": study["final_epochs"],
-            "chance_regret": {
-                str(top): _list(estimated(chance_regret(final, top, draws))) for top in _TOPS
-            },
-            "epochs": {
-                str(epoch): _judged(own, draws, deaths, growths) for epoch, own in scored.items()
-            },
+            "all": _judge_all(table, scored),
+            "learners": _brief(
+                _judge_all(table, {e: own.part(learners) for e, own in scored.items()})
+            ),
             "baselines": _baselines(table),
         }
     )
 
 
+def _judge_all(table: Table, scored: dict[int, Scored]) -> dict[str, Any]:
+    """Of every epoch, and what chance does."""
+    some = next(iter(scored.values()))
+    controls = [table.settings["networks"][name] for name in some.names]
+    draws = draw(some.final.shape[1], some.final.shape[0])
+    deaths, growths = ([own[name] for own in controls] for name in ("death", "growth"))
+    return {
+        "candidates": len(some.names),
+        "chance_regret": {
+            str(top): _list(estimated(chance_regret(some.final, top, draws))) for top in _TOPS
+        },
+        "epochs": {
+            str(epoch): _judged(own, draws, deaths, growths) for epoch, own in scored.items()
+        },
+    }
+
+
+def _brief(judged: dict[str, Any]) -> dict[str, Any]:
+    """Without what is told of all candidates only."""
+    for own in judged["epochs"].values():
+        for score in own["scores"].values():
+            for name in ("kendall", "given_churn", "within_death"):
+                score.pop(name)
+    return judged
+
+
+def learned(table: Table) -> np.ndarray:
+    """Whether each candidate ends below the unigram perplexity, bool [S, n]."""
+    unigram = table.settings["text"]["unigram_perplexity"]
+    return np.array(
+        [
+            [table.trajectories[name, seed].final() < unigram for name in table.candidates()]
+            for seed in table.seeds()
+        ]
+    )
+
+
 def find_setting(table: Table) -> dict[str, Any]:
-    """Whether the question can be answered in a setting at all."""
+    """Whether the question can be answered in a setting at all.
+
+    The spread is that of candidates which end below the unigram perplexity with every seed.
+    """
     study = table.settings["study"]
     names, seeds = table.candidates(), table.seeds()
     grid = [[table.trajectories[name, seed] for name in names] for seed in seeds]
     final = np.array([[own.final() for own in row] for row in grid])
     test = np.array([[own.final_test() for own in row] for row in grid])
     dense = [table.trajectories["dense", seed] for seed in seeds]
-    found = spread(final)
+    learners = learned(table)
+    found = spread(final[:, learners.all(axis=0)])
     unigram = table.settings["text"]["unigram_perplexity"]
     early = study["early_epochs"]
     beaten = test < np.array([[own.final_test()] for own in dense])
@@ -69,6 +105,7 @@ def find_setting(table: Table) -> dict[str, Any]:
         "candidates": len(names),
         "seeds": len(seeds),
         "unigram_perplexity": unigram,
+        "never_learned": int((~learners).sum()),
         "spread": found._asdict() | {"ratio": found.candidates / max(found.seeds, 1e-9)},
         "dense": {
             "validation": [own.final() for own in dense],

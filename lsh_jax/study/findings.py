@@ -45,16 +45,24 @@ def tables(findings: Findings, epoch: int) -> dict[str, str]:
       epoch: of the scores that are shown.
     """
     studies = findings["studies"]
-    found = {"settings": _settings(studies, epoch), "claims": _claims(studies, epoch)}
+    found = {
+        "settings": _settings(studies, epoch),
+        "claims": _claims({name: own["all"] for name, own in studies.items()}, epoch),
+        "claims-learners": _claims({n: own["learners"] for n, own in studies.items()}, epoch),
+    }
     found["noise"] = _noise(studies, epoch)
     for name, study in studies.items():
-        found[f"scores-{name}"] = _scores(study, epoch)
+        found[f"scores-{name}"] = _scores(study["all"], epoch)
         if len(study["baselines"]) > 1:
             found[f"baselines-{name}"] = _baselines(study["baselines"], study["setting"])
     for name, search in findings["searches"].items():
         found[f"policies-{name}"] = _policies(search)
     if findings.get("scouting"):
         found["scouting"] = _settings(findings["scouting"], epoch)
+    if findings.get("published"):
+        found["published"] = _published(findings["published"]["parts"])
+    if findings.get("live"):
+        found["live"] = _live(findings["live"], findings["searches"])
     return found
 
 
@@ -90,6 +98,7 @@ def _settings(studies: Mapping[str, Any], epoch: int) -> str:
                 _each(dense["test"]),
                 f"{test['best']:.2f}, {test['median']:.2f}, {test['worst']:.2f}",
                 f"{own['better_than_dense_on_test']} of {total}",
+                f"{own['never_learned']}",
                 f"{own['past_unigram'][str(epoch)]} of {total}",
                 f"{own['seconds_a_network']:.0f}",
             )
@@ -102,6 +111,7 @@ def _settings(studies: Mapping[str, Any], epoch: int) -> str:
         "dense, test",
         "candidates, test: best, median, worst",
         "better than the dense one on test",
+        "never below the unigram",
         f"past the unigram at epoch {epoch}",
         "seconds a network",
     )
@@ -173,16 +183,15 @@ def _claims(studies: Mapping[str, Any], epoch: int) -> str:
 def _policies(search: Mapping[str, Any]) -> str:
     rows = []
     for name, own in search["policies"].items():
-        free, charged = own["dense_free"], own["dense_charged"]
-        reached = search["epochs_to_reach_lsh"][name]
+        free, reached = own["dense_free"], search["epochs_to_reach_lsh"][name]
+        charged = (own["dense_charged"], own["dense_charged_by_flops"])
         rows.append(
             (
                 name,
-                f"{own['epochs'][0]:.0f}",
-                _middle(free["test"]),
-                "" if name == LSH else _middle(free["more_than_lsh"], signed=True),
-                f"{own['epochs'][1]:.0f}",
-                _middle(charged["test"]),
+                f"{free['epochs']:.0f}",
+                _interval(free["test"], signed=False),
+                "" if name == LSH else _interval(free["more_than_lsh"]),
+                *(f"{c['epochs']:.0f}: {_interval(c['test'], signed=False)}" for c in charged),
                 "not reached" if reached is None else f"{reached:.0f}",
             )
         )
@@ -191,8 +200,8 @@ def _policies(search: Mapping[str, Any]) -> str:
         "epochs",
         "test perplexity",
         "more than LSH",
-        "epochs, dense network charged",
-        "test perplexity",
+        "the dense network charged: epochs, test",
+        "... by FLOPs needed",
         "epochs to the mean of LSH",
     )
     assert FULL in search["policies"]
@@ -218,6 +227,63 @@ def _baselines(baselines: Mapping[str, Any], setting: Mapping[str, Any]) -> str:
     return _table(head, rows)
 
 
+def _published(parts: Mapping[str, Any]) -> str:
+    rows = []
+    for part, own in parts.items():
+        for name, score in own["scores"].items():
+            rows.append(
+                (
+                    f"{part} ({own['trials']})",
+                    name,
+                    _interval(score["spearman"]),
+                    _interval(score["less_loss"]) if name == "LS distance" else "",
+                    *(_interval(score["regret"][n], signed=False) for n in ("1", "3")),
+                    *(f"{own['chance_regret'][n][0]:.2f}" for n in ("1", "3")),
+                )
+            )
+    head = (
+        "trials",
+        "score at epoch 3",
+        "Spearman with the final",
+        "less that of the loss",
+        "regret, first",
+        "regret, best of 3",
+        "chance, first",
+        "chance, best of 3",
+    )
+    return _table(head, rows)
+
+
+def _live(live: Mapping[str, Any], searches: Mapping[str, Any]) -> str:
+    names = {"ls": LSH, "loss": "loss, averaged"}
+    rows = []
+    for study, found in live.items():
+        for own in found:
+            replayed = searches[study]["policies"][names[own["metric"]]]["dense_free"]["test"]
+            difference = own["largest_difference"]
+            rows.append(
+                (
+                    study,
+                    own["metric"],
+                    f"{own['test_perplexity']:.2f}",
+                    _interval(replayed, signed=False),
+                    f"{own['epochs']}",
+                    f"{own['candidates_in_the_table']}",
+                    "" if difference is None else f"{difference:.5f}",
+                )
+            )
+    head = (
+        "study",
+        "metric",
+        "test perplexity of the winner",
+        "replayed",
+        "epochs",
+        "candidates that the table has too",
+        "largest difference of their nll",
+    )
+    return _table(head, rows)
+
+
 def _each(values: Any) -> str:
     return ", ".join(value if isinstance(value, str) else f"{value:.2f}" for value in values)
 
@@ -230,10 +296,6 @@ def _interval(found: Sequence[float | None], *, signed: bool = True) -> str:
     if low is None or high is None:
         return f"{value:{sign}.2f}"
     return f"{value:{sign}.2f} [{low:{sign}.2f}, {high:{sign}.2f}]"
-
-
-def _middle(found: Sequence[float], *, signed: bool = False) -> str:
-    return _interval(found, signed=signed)
 
 
 def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:

@@ -79,8 +79,9 @@ def compare(
 
     Returns:
       JSON values: the search, what the dense network costs, and for each policy the test
-      perplexities at equal epochs with the dense network free and charged, the paired difference
-      to LSH, and cost and perplexity by number of finalists.
+      perplexities at equal epochs, with the dense network free, charged as so many epochs, and
+      charged by the FLOPs that a pruned network needs; the paired difference to LSH; cost and
+      perplexity by number of finalists.
     """
     scored = {epoch: score_table(table, epoch) for epoch in table.settings["study"]["early_epochs"]}
     count = round(_SHARE * len(table.candidates()))
@@ -144,20 +145,23 @@ def _summary(
     policies = {}
     for name, replays in found.items():
         needs_dense = name in POLICIES and POLICIES[name].needs_dense
-        allowed = budget + (0 if needs_dense else dense_epochs)
-        equal, charged = (_affordable(replays, epochs) for epochs in (budget, allowed))
+        extra = 0 if needs_dense else dense_epochs  # what goes into finalists instead
+        allowed = {
+            "dense_free": budget,
+            "dense_charged": budget + extra,
+            "dense_charged_by_flops": budget + extra / (1 - config.sparsity),
+        }
+        counts = {label: _affordable(replays, epochs) for label, epochs in allowed.items()}
         tests = {
-            "dense_free": np.array([own[equal].test for own in replays]),
-            "dense_charged": np.array([own[charged].test for own in replays]),
+            label: np.array([own[number].test for own in replays])
+            for label, number in counts.items()
         }
         policies[name] = {
             "needs_dense": needs_dense,
-            "finalists": [equal, charged],
-            "epochs": [
-                float(np.mean([own[n].epochs for own in replays])) for n in (equal, charged)
-            ],
             **{
                 label: {
+                    "finalists": counts[label],
+                    "epochs": float(np.mean([own[counts[label]].epochs for own in replays])),
                     "test": _middle(values),
                     "more_than_lsh": _middle(values - lsh),
                     "better_than_lsh": float(np.mean(values < lsh)),
@@ -187,7 +191,7 @@ def _summary(
     }
 
 
-def _affordable(replays: list[dict[int, Outcome]], budget: int) -> int:
+def _affordable(replays: list[dict[int, Outcome]], budget: float) -> int:
     """The most finalists whose mean cost is within a budget; one at least."""
     costs = {n: np.mean([own[n].epochs for own in replays]) for n in replays[0]}
     return max((n for n, cost in costs.items() if cost <= budget), default=min(costs))

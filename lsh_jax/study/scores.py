@@ -5,7 +5,7 @@ each layer's hidden-state exponents to the dense network after as many epochs, w
 """
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -183,6 +183,16 @@ class Scored(NamedTuple):
     scores: dict[str, np.ndarray]
     final: np.ndarray
     test: np.ndarray
+
+    def part(self, kept: Sequence[int]) -> "Scored":
+        """Of some candidates only; the rank sum is that among all."""
+        index = list(kept)
+        return Scored(
+            [self.names[i] for i in index],
+            {label: values[:, index] for label, values in self.scores.items()},
+            self.final[:, index],
+            self.test[:, index],
+        )
 
 
 def at_points(table: Table, epoch: int) -> list[list[At]]:

@@ -56,7 +56,7 @@ class Trajectory(NamedTuple):
 
     def best_epoch(self) -> int:
         """The epoch of the lowest validation nll of the mean of iterates: early stopping."""
-        return int(np.argmin(self.val_averaged)) + 1
+        return int(np.argmin(np.nan_to_num(self.val_averaged, nan=np.inf))) + 1
 
     def final(self) -> float:
         """Validation perplexity of the trained network."""

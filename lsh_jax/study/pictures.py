@@ -1,0 +1,67 @@
+"""The pictures of the studies by name, each with its description in words."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from matplotlib.figure import Figure
+
+from lsh_jax.plots.study import plot_costs, plot_judges, plot_training
+from lsh_jax.study.policies import CHANCE, FULL, LSH
+from lsh_jax.study.scores import LEADING, LOSS, SCORES, at_points
+from lsh_jax.study.table import Table
+
+_JUDGES = (LEADING, "paper's recipe, sorted", "loss", LOSS, "mean of the leading 30%")
+_POLICIES = (LSH, "loss, averaged", "death rate", CHANCE, FULL)
+_LENGTH = 100  # steps of the spectra that are shown
+
+
+def draw_all(
+    studies: Mapping[str, Table], findings: Mapping[str, Any]
+) -> dict[str, tuple[Figure, str]]:
+    """Draws everything.
+
+    Args:
+      studies: tables by name.
+      findings: of `experiments/analyse_study.py`.
+
+    Returns:
+      name -> (figure, what it shows).
+    """
+    curves = {
+        name: {
+            judge: {
+                int(e): own["scores"][judge]["spearman"]
+                for e, own in study["all"]["epochs"].items()
+            }
+            for judge in _JUDGES
+        }
+        for name, study in findings["studies"].items()
+    }
+    alt = "Rank correlation of early scores with the final perplexity, by epoch and study"
+    found = {"judges": (plot_judges(curves, "Spearman with the final perplexity"), alt)}
+    for name, table in studies.items():
+        alt = f"Spectra, LS distances and perplexities of the networks of {name}"
+        found[f"training-{name}"] = (figure_one(table), alt)
+    for name, search in findings["searches"].items():
+        alt = f"Test perplexity against epochs spent, by policy, in {name}"
+        found[f"costs-{name}"] = (plot_costs(search, _POLICIES), alt)
+    return found
+
+
+def figure_one(table: Table, seed: int = 0) -> Figure:
+    """The paper's Figure 1 of one seed of a study: spectra, distances, perplexities."""
+    study, names = table.settings["study"], table.candidates()
+    own = {name: table.trajectories[name, seed] for name in (*names, "dense")}
+    where, last = study["lengths"].index(_LENGTH), study["final_epochs"]
+    points = {epoch: at_points(table, epoch)[seed] for epoch in study["early_epochs"]}
+    return plot_training(
+        {name: t.spectra["hidden"][last][where, 0] for name, t in own.items()},
+        {
+            name: {epoch: SCORES[LEADING](row[i]) for epoch, row in points.items()}
+            for i, name in enumerate(names)
+        },
+        {name: np.exp(t.val_averaged) for name, t in own.items()},
+        {name: own[name].final() for name in names},
+        "dense",
+    )
