@@ -120,7 +120,9 @@ class Settings(TrainingSettings):
     finalists: int = 2
     """Candidates trained to the end."""
     halving: Halving = "half"
-    """half keeps ceil(n/2) in a round, authors floor(n/2) + 1."""
+    """half keeps ceil(n/2) in a round, authors floor(n/2) + 1, eta ceil(n/eta)."""
+    eta: int = 3
+    """What a round divides the number of candidates by, with --halving=eta."""
     sparsity: float = 0.67
     """Share of zeros over all prunable weights, in (0, 1)."""
     ask_batch: int = 4

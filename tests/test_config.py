@@ -124,6 +124,7 @@ REFUSED = {
         "ask_batch": NOT_POSITIVE,
         "reference": CHOICES,
         "halving": CHOICES,
+        "eta": (*NOT_POSITIVE, 1),
         "dense_seeds": NOT_POSITIVE,
     },
 }

@@ -25,9 +25,9 @@ from lsh_jax.config.training import TrainConfig
 from lsh_jax.types import Hyper
 
 Metric = Literal["ls", "loss", "death-rate", "none"]
-Algorithm = Literal["tpe", "random"]
+Algorithm = Literal["tpe", "random", "grid", "anneal"]
 Reference = Literal["same-epoch", "final", "same-loss"]
-Halving = Literal["half", "authors"]
+Halving = Literal["half", "authors", "eta"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -134,7 +134,9 @@ class SearchConfig(Config):
     reference: Reference = "same-epoch"
     """Which epoch of the dense network a candidate's spectrum is compared with."""
     halving: Halving = "half"
-    """half keeps ceil(n/2), authors keeps floor(n/2) + 1, neither fewer than the finalists."""
+    """half keeps ceil(n/2), authors floor(n/2) + 1, eta ceil(n/eta), none fewer than finalists."""
+    eta: int = 3
+    """What a round divides the number of candidates by, with halving=eta."""
     dense_seeds: int = 1
     """Dense networks trained; more than one gives the seed-to-seed distance as a noise floor."""
     space: SpaceConfig = dataclasses.field(default_factory=SpaceConfig)
@@ -149,6 +151,7 @@ class SearchConfig(Config):
         counts = ("max_evals", "e0", "ei", "final_epochs", "finalists", "ask_batch", "dense_seeds")
         for name in counts:
             check(getattr(self, name) >= 1, name, "be at least 1", getattr(self, name))
+        check(self.eta >= 2, "eta", "be at least 2", self.eta)
         check(0 < self.sparsity < 1, "sparsity", "lie in (0, 1)", self.sparsity)
         check(0 <= self.seed < 2**31, "seed", "lie in [0, 2^31)", self.seed)
         self._check_first_score()

@@ -37,7 +37,7 @@ def halve(search: Search, pool: list[Candidate]) -> tuple[list[dict[str, Any]], 
         finished = len(scores) <= config.finalists
         count = len(scores)
         if not finished:
-            count = num_survivors(len(scores), config.finalists, config.halving)
+            count = num_survivors(len(scores), config.finalists, config.halving, config.eta)
         kept = survivors(scores, count)
         rounds.append(
             {

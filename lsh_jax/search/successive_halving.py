@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from typing import NamedTuple
 
 from lsh_jax.config import ConfigError, Halving, SearchConfig
-from lsh_jax.search.space import pool_size
+from lsh_jax.search.space import make_space, pool_size, size
 
 
 class Round(NamedTuple):
@@ -19,12 +19,16 @@ class Round(NamedTuple):
     epochs: int  # in all
 
 
-def num_survivors(num_candidates: int, finalists: int, rule: Halving = "half") -> int:
-    """How many of `num_candidates` go on: half of them, but no fewer than the finalists.
+def num_survivors(num_candidates: int, finalists: int, rule: Halving = "half", eta: int = 3) -> int:
+    """How many of `num_candidates` go on: a part of them, but no fewer than the finalists.
 
-    `half` keeps ceil(n/2); `authors` keeps floor(n/2) + 1, as their published run did.
+    `half` keeps ceil(n/2); `authors` keeps floor(n/2) + 1, as their published run did; `eta` keeps
+    ceil(n/eta), as Hyperband does (Li et al., 2018, JMLR 18).
     """
-    kept = num_candidates // 2 + 1 if rule == "authors" else -(-num_candidates // 2)
+    if rule == "authors":
+        kept = num_candidates // 2 + 1
+    else:
+        kept = -(-num_candidates // (eta if rule == "eta" else 2))
     return min(num_candidates, max(kept, finalists))
 
 
@@ -46,10 +50,11 @@ def plan(config: SearchConfig) -> list[Round]:
       ConfigError: when the rounds need more epochs than `final_epochs`, or never end.
     """
     entering = pool_size(config)
+    _check_grid(config, entering)
     epochs = config.e0
     rounds = [Round(entering, epochs)]
     while entering > config.finalists:
-        kept = num_survivors(entering, config.finalists, config.halving)
+        kept = num_survivors(entering, config.finalists, config.halving, config.eta)
         if kept == entering:
             raise ConfigError(
                 f"`halving` must shrink the pool, got {config.halving!r}, which keeps {kept} of "
@@ -64,6 +69,16 @@ def plan(config: SearchConfig) -> list[Round]:
             "final_epochs, or lower e0, ei or max_evals."
         )
     return rounds
+
+
+def _check_grid(config: SearchConfig, pool: int) -> None:
+    """A grid is the whole space: part of one would leave out the last choices of all controls."""
+    whole = size(make_space(config))
+    if config.algo == "grid" and pool < whole:
+        raise ConfigError(
+            f"`max_evals` must be at least {whole} with algo=grid, the configurations of the "
+            f"space, got {config.max_evals}: raise it, or fix controls (--space.CONTROL=a)."
+        )
 
 
 def last_scored_epoch(config: SearchConfig) -> int:

@@ -1,4 +1,4 @@
-"""Proposals by hyperopt's tree-structured Parzen estimator (Bergstra et al., 2011), ask and tell.
+"""Proposals by hyperopt, ask and tell: tree-structured Parzen estimator (Bergstra et al., 2011).
 
 `hyperopt.fmin` is not used: resumed, it repeats its random stream, and a NaN loss or an exception
 traps the estimator in the failing region. Here the history is rebuilt from the ledger for every
@@ -6,6 +6,7 @@ batch, each proposal has a seed of its own, and a failed trial counts as an infi
 A control that does not matter for a configuration is neither drawn nor learnt from there.
 """
 
+import itertools
 import math
 from collections.abc import Mapping
 from typing import Any, NamedTuple
@@ -13,7 +14,15 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from lsh_jax.config import Algorithm
-from lsh_jax.search.space import Assignment, Space, children, in_order, roots
+from lsh_jax.search.space import (
+    Assignment,
+    Space,
+    assignments,
+    children,
+    in_order,
+    roots,
+    size,
+)
 
 _ORDERED_FROM = 3  # a numeric control with so many choices is searched as ordered
 
@@ -44,7 +53,8 @@ def propose(
     """Proposes the configuration of one trial.
 
     Args:
-      algo: "tpe" or "random".
+      algo: "tpe"; "random"; "anneal", hyperopt's annealing, which draws near good trials, ever
+        nearer; "grid", the configurations of the space one by one.
       space: the choices of each control, and where it matters.
       history: earlier trials; a score that is not finite counts as failed.
       trial: the number of the new trial.
@@ -55,22 +65,31 @@ def propose(
     Returns:
       The proposed configuration: a pure function of the arguments.
     """
-    from hyperopt import rand, tpe
+    from hyperopt import anneal, rand, tpe
     from hyperopt.base import Domain
 
+    if algo == "grid":
+        return next(itertools.islice(assignments(space), trial % size(space), None))
     nodes = _nodes(space, roots(space), {})
     if not nodes:  # nothing is free
         return in_order(space, _chosen(space, roots(space), {}))
     domain = Domain(lambda _: 0.0, nodes)
     trials = _trials(space, list(domain.params), history)
     own_seed = int(np.random.SeedSequence([seed, trial, attempt]).generate_state(1)[0])
-    if algo == "random":
+    started = any(_is_known(observation.score) for observation in history)
+    if algo == "random" or (algo == "anneal" and not started):
         (document,) = rand.suggest([trial], domain, trials, own_seed)
+    elif algo == "anneal":
+        (document,) = anneal.suggest([trial], domain, trials, own_seed)
     else:
         (document,) = tpe.suggest(
             [trial], domain, trials, own_seed, n_startup_jobs=startup, verbose=False
         )
     return in_order(space, _chosen(space, roots(space), document["misc"]["vals"]))
+
+
+def _is_known(score: float | None) -> bool:
+    return score is not None and math.isfinite(score)
 
 
 def _chosen(space: Space, names: list[str], indices: Mapping[str, Any]) -> Assignment:
@@ -135,10 +154,9 @@ def _trials(space: Space, labels: list[str], history: list[Observation]) -> Any:
             else []
             for name in labels
         }
-        if score is None or not math.isfinite(score):
-            result: dict[str, Any] = {"status": "fail"}  # hyperopt reads it as +inf
-        else:
-            result = {"status": "ok", "loss": float(score)}
+        result: dict[str, Any] = {"status": "fail"}  # hyperopt reads it as +inf
+        if _is_known(score):
+            result = {"status": "ok", "loss": score}
         documents.append(
             {
                 "state": JOB_STATE_DONE,

@@ -1,6 +1,8 @@
+import dataclasses
+
 import pytest
 
-from lsh_jax.config import ConfigError, SearchConfig
+from lsh_jax.config import ConfigError, SearchConfig, SpaceConfig
 from lsh_jax.search.successive_halving import Round, num_epochs, num_survivors, plan, survivors
 
 
@@ -12,6 +14,8 @@ from lsh_jax.search.successive_halving import Round, num_epochs, num_survivors, 
         ("half", 3, [2]),
         # The authors' published run: 26 unique candidates (their files hold 26 of 40 trials).
         ("authors", 26, [14, 8, 5, 3, 2]),
+        ("eta", 27, [9, 3, 2]),  # thirds
+        ("eta", 10, [4, 2]),
     ],
 )
 def test_the_rounds_shrink_as_the_rule_says(rule, entering, chain):
@@ -20,6 +24,18 @@ def test_the_rounds_shrink_as_the_rule_says(rule, entering, chain):
         entering = num_survivors(entering, 2, rule)
         seen.append(entering)
     assert seen == chain
+
+
+def test_eta_says_by_what_the_candidates_are_divided():
+    assert [num_survivors(16, 1, "eta", eta) for eta in (2, 4, 5)] == [8, 4, 4]
+
+
+def test_a_grid_must_hold_the_whole_space():
+    space = SpaceConfig(init=("er",), death=("set", "magnitude"), growth=("random",))
+    grid = SearchConfig(algo="grid", max_evals=36, space=space)  # 2 deaths x 3 x 6 rates
+    assert plan(grid)[0].num_entering == 36
+    with pytest.raises(ConfigError, match=r"`max_evals` must be at least 36 with algo=grid"):
+        plan(dataclasses.replace(grid, max_evals=35))
 
 
 def test_no_fewer_than_the_finalists_go_on():

@@ -22,7 +22,7 @@ def bowl(assignment):
     return abs(assignment["rate"] - 0.5) + (assignment["kind"] != "b")
 
 
-@pytest.mark.parametrize("algo", ["tpe", "random"])
+@pytest.mark.parametrize("algo", ["tpe", "random", "grid", "anneal"])
 def test_resumed_proposals_are_those_of_the_straight_run(algo):
     straight = drive(16, bowl, algo)
     for split in (3, 9):
@@ -41,20 +41,27 @@ def test_random_proposals_reach_every_choice_of_an_ordered_control_alike():
     assert np.abs(counts - 50).max() < 29
 
 
-def test_tpe_proposes_better_candidates_than_chance():
-    later = [observation.score for observation in drive(40, bowl)[20:]]
+@pytest.mark.parametrize("algo", ["tpe", "anneal"])
+def test_what_learns_proposes_better_candidates_than_chance(algo):
+    later = [observation.score for observation in drive(40, bowl, algo)[20:]]
     chance = [observation.score for observation in drive(200, bowl, "random")]
     # By hand: chance averages 2/3 for the kind and 0.1 * (4 + 3 + 2 + 1 + 0 + 1) / 6 for the rate.
     assert np.mean(chance) == pytest.approx(2 / 3 + 1.1 / 6, abs=0.12)  # 3.5 sd of 0.48/sqrt(200)
     assert np.mean(later) < 0.7 * np.mean(chance)
 
 
+def test_a_grid_goes_through_the_space_once():
+    found = [repr(observation.assignment) for observation in drive(18, bowl, "grid")]
+    assert found == [repr(assignment) for assignment in assignments(SPACE)]
+
+
+@pytest.mark.parametrize("algo", ["tpe", "anneal"])
 @pytest.mark.parametrize("broken", [None, math.nan, math.inf])
-def test_a_failing_region_does_not_trap_the_search(broken):
+def test_a_failing_region_does_not_trap_the_search(broken, algo):
     def score(assignment):
         return broken if assignment["kind"] == "a" else bowl(assignment)
 
-    later = drive(40, score)[20:]
+    later = drive(40, score, algo)[20:]
     # Handed NaN, hyperopt would propose nothing but the failing region.
     assert sum(assignment["kind"] == "a" for _, assignment, _ in later) < 10
 
