@@ -4,7 +4,9 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from lsh_jax.study.policies import FULL, LSH
+from lsh_jax.study.analysis import Estimate
+from lsh_jax.study.claims import answer
+from lsh_jax.study.policies import CHANCE, FULL, HINDSIGHT, LSH
 from lsh_jax.study.scores import COMBINED, LEADING, LOSS
 
 Findings = Mapping[str, Any]  # {"studies": {name: `find`}, "searches": {name: `compare`}, ...}
@@ -37,6 +39,9 @@ _SHOWN = (
 )
 
 
+_TENTH = 0.125  # the most that "about a tenth" can mean
+
+
 def tables(findings: Findings, epoch: int) -> dict[str, str]:
     """Every table by name.
 
@@ -49,6 +54,7 @@ def tables(findings: Findings, epoch: int) -> dict[str, str]:
         "settings": _settings(studies, epoch),
         "claims": _claims({name: own["all"] for name, own in studies.items()}, epoch),
         "claims-learners": _claims({n: own["learners"] for n, own in studies.items()}, epoch),
+        "answers": _answers(findings, epoch),
     }
     found["noise"] = _noise(studies, epoch)
     for name, study in studies.items():
@@ -81,6 +87,36 @@ def fill(document: str, found: Mapping[str, str]) -> str:
         return f"<!-- table: {name} -->\n\n{found[name]}\n\n<!-- end -->"
 
     return re.sub(r"<!-- table: ([\w-]+) -->.*?<!-- end -->", replaced, document, flags=re.DOTALL)
+
+
+def _answers(findings: Findings, epoch: int) -> str:
+    """The three claims of the method, by study."""
+    studies, searches = findings["studies"], findings["searches"]
+    rows: list[tuple[str, ...]] = []
+    for number, name in ((0, "the loss"), (1, "the loss of averaged weights")):
+        row = [f"foretells the final better than {name} (difference of rank correlations)"]
+        for own in studies.values():
+            claim = own["all"]["epochs"][str(epoch)]["claims"][number]
+            row.append(f"{claim['answer']}: {_interval(claim['effect'])}")
+        rows.append(tuple(row))
+    for rival in ("loss, averaged", CHANCE, FULL):
+        row = [f'finds a better network than "{rival}" (test perplexity, less is better)']
+        for name in studies:
+            row.append("")
+            if name in searches:
+                effect = Estimate(*searches[name]["policies"][rival]["dense_free"]["more_than_lsh"])
+                row[-1] = f"{answer(effect)}: {_interval([-effect[0], -effect[2], -effect[1]])}"
+        rows.append(tuple(row))
+    row = ["costs about a tenth of training the pool to the end (share of epochs; with dense)"]
+    for name in studies:
+        row.append("")
+        if name in searches:
+            own = searches[name]
+            ratios = [(own["budget"] + n) / own["full_search"] for n in (0, own["dense_epochs"])]
+            verdict = "supported" if ratios[0] <= _TENTH else "not at this scale"
+            row[-1] = f"{verdict}: {ratios[0]:.2f}; {ratios[1]:.2f}"
+    rows.append(tuple(row))
+    return _table(("LSH ...", *studies), rows)
 
 
 def _settings(studies: Mapping[str, Any], epoch: int) -> str:
@@ -185,9 +221,10 @@ def _policies(search: Mapping[str, Any]) -> str:
     for name, own in search["policies"].items():
         free, reached = own["dense_free"], search["epochs_to_reach_lsh"][name]
         charged = (own["dense_charged"], own["dense_charged_by_flops"])
+        label = f"{name} ({search['hindsight']})" if name == HINDSIGHT else name
         rows.append(
             (
-                name,
+                label,
                 f"{free['epochs']:.0f}",
                 _interval(free["test"], signed=False),
                 "" if name == LSH else _interval(free["more_than_lsh"]),

@@ -14,11 +14,13 @@ import numpy as np
 from lsh_jax.config import SearchConfig, SpaceConfig
 from lsh_jax.search.space import make_space
 from lsh_jax.search.successive_halving import num_epochs, plan
+from lsh_jax.study.analysis import correlation, draw
 from lsh_jax.study.replay import Outcome, World, fill_pool, replay_halving, replay_random
 from lsh_jax.study.scores import COMBINED, LEADING, LOSS, Scored, score_table
 from lsh_jax.study.table import Table
 
 LSH, CHANCE, FULL = "LSH, leading hidden 30%", "chance", "random, trained to the end"
+HINDSIGHT = "LSH, its best judge in hindsight"
 FINALISTS = 2
 _MOST_FINALISTS = 5
 _SHARE = 0.75  # of the candidates in a replay
@@ -49,6 +51,7 @@ POLICIES: dict[str, Policy] = {
     "death rate": Policy("death rate"),
     CHANCE: Policy(None),
 }
+_SPECTRAL = ("hidden", "full", "mean of the leading", "paper")  # how names of LS scores begin
 
 
 def search_of(table: Table, e0: int, max_evals: int) -> SearchConfig:
@@ -84,19 +87,37 @@ def compare(
       perplexity by number of finalists.
     """
     scored = {epoch: score_table(table, epoch) for epoch in table.settings["study"]["early_epochs"]}
+    hindsight = best_spectral(scored[e0])
+    policies = POLICIES | {HINDSIGHT: Policy(hindsight, needs_dense=True)}
     count = round(_SHARE * len(table.candidates()))
     config = search_of(table, e0, max_evals=2 * count // 3)
-    found: dict[str, list[dict[int, Outcome]]] = {name: [] for name in (*POLICIES, FULL)}
+    found: dict[str, list[dict[int, Outcome]]] = {name: [] for name in (*policies, FULL)}
     for replay in range(replays):
-        for name, outcomes in _replay(table, scored, config, count, replay).items():
+        for name, outcomes in _replay(table, policies, scored, config, count, replay).items():
             found[name].append(outcomes)
         if (replay + 1) % 50 == 0:
             note(f"{replay + 1} of {replays} replays")
-    return _summary(table, config, found)
+    return {"hindsight": hindsight, **_summary(policies, config, found)}
+
+
+def best_spectral(scored: Scored) -> str:
+    """The score from spectra that orders the finals best: known only once all are trained."""
+    draws = draw(*scored.final.shape[::-1], resamples=0)
+    rho = {
+        label: float(correlation(values, scored.final, draws)[0])
+        for label, values in scored.scores.items()
+        if label.startswith(_SPECTRAL)
+    }
+    return max(rho, key=lambda label: np.nan_to_num(rho[label], nan=-2.0))
 
 
 def _replay(
-    table: Table, scored: dict[int, Scored], config: SearchConfig, count: int, replay: int
+    table: Table,
+    policies: dict[str, Policy],
+    scored: dict[int, Scored],
+    config: SearchConfig,
+    count: int,
+    replay: int,
 ) -> dict[str, dict[int, Outcome]]:
     """Outcomes of every policy by number of finalists."""
     generator = np.random.default_rng(replay)
@@ -112,7 +133,7 @@ def _replay(
     )
     space, chance = make_space(config), generator.random(len(part))
     found = {}
-    for name, policy in POLICIES.items():
+    for name, policy in policies.items():
         scores = {
             epoch: own.scores[policy.score][seed, part] if policy.score else chance
             for epoch, own in scored.items()
@@ -137,14 +158,14 @@ def _controls(config: dict[str, Any]) -> dict[str, Any]:
 
 
 def _summary(
-    table: Table, config: SearchConfig, found: dict[str, list[dict[int, Outcome]]]
+    policies: dict[str, Policy], config: SearchConfig, found: dict[str, list[dict[int, Outcome]]]
 ) -> dict[str, Any]:
     dense_epochs, finalists = config.final_epochs, config.finalists
     budget = num_epochs(config, plan(config))
     lsh = np.array([own[finalists].test for own in found[LSH]])
-    policies = {}
+    summed = {}
     for name, replays in found.items():
-        needs_dense = name in POLICIES and POLICIES[name].needs_dense
+        needs_dense = name in policies and policies[name].needs_dense
         extra = 0 if needs_dense else dense_epochs  # what goes into finalists instead
         allowed = {
             "dense_free": budget,
@@ -156,7 +177,7 @@ def _summary(
             label: np.array([own[number].test for own in replays])
             for label, number in counts.items()
         }
-        policies[name] = {
+        summed[name] = {
             "needs_dense": needs_dense,
             **{
                 label: {
@@ -186,8 +207,8 @@ def _summary(
         "budget": budget,
         "dense_epochs": dense_epochs,
         "full_search": config.max_evals * config.final_epochs,
-        "policies": policies,
-        "epochs_to_reach_lsh": _costs(policies, float(lsh.mean())),
+        "policies": summed,
+        "epochs_to_reach_lsh": _costs(summed, float(lsh.mean())),
     }
 
 
