@@ -9,7 +9,9 @@ from matplotlib.cm import ScalarMappable
 from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 
-from lsh_jax.plots.style import COLOURS, DASHES, DENSE, FAINT, SIZE, house_style
+from lsh_jax.plots.style import CHANCE, COLOURS, DASHES, DENSE, FAINT, SIZE, house_style
+
+BY_CHANCE = "by chance"  # the name of a curve that no judge has drawn
 
 
 @house_style
@@ -32,10 +34,13 @@ def plot_judges(
     for axes, (study, judges) in zip(panels, curves.items(), strict=False):
         for number, (judge, points) in enumerate(judges.items()):
             look: dict[str, Any] = {"color": COLOURS[number % 5], "ls": DASHES[number % 5]}
+            if judge == BY_CHANCE:
+                look = {"color": CHANCE, "ls": "-", "lw": 2, "zorder": 1}
             epochs = sorted(points)
             value, low, high = np.array([points[epoch] for epoch in epochs], float).T
             axes.plot(epochs, value, label=judge, marker=".", **look)
-            axes.fill_between(epochs, low, high, color=look["color"], alpha=0.1, lw=0)
+            if judge != BY_CHANCE:
+                axes.fill_between(epochs, low, high, color=look["color"], alpha=0.1, lw=0)
         axes.axhline(0, color=FAINT, lw=1, zorder=0)
         axes.set(title=study, xlabel="epoch", ylabel=ylabel)
     for axes in panels[len(curves) :]:

@@ -6,12 +6,12 @@ from typing import Any
 import numpy as np
 from matplotlib.figure import Figure
 
-from lsh_jax.plots.study import plot_costs, plot_judges, plot_training
+from lsh_jax.plots.study import BY_CHANCE, plot_costs, plot_judges, plot_training
 from lsh_jax.study.policies import CHANCE, FULL, LSH
 from lsh_jax.study.scores import LEADING, LOSS, SCORES, at_points
 from lsh_jax.study.table import Table
 
-_JUDGES = (LEADING, "paper's recipe, sorted", "loss", LOSS, "mean of the leading 30%")
+_JUDGES = (LEADING, "hidden 100%", "paper's recipe", "loss", LOSS)
 _POLICIES = (LSH, "loss, averaged", "death rate", CHANCE, FULL)
 _LENGTH = 100  # steps of the spectra that are shown
 
@@ -28,18 +28,17 @@ def draw_all(
     Returns:
       name -> (figure, what it shows).
     """
-    curves = {
-        name: {
-            judge: {
-                int(e): own["scores"][judge]["spearman"]
-                for e, own in study["all"]["epochs"].items()
-            }
-            for judge in _JUDGES
-        }
-        for name, study in findings["studies"].items()
-    }
+    judged = {name: study["all"] for name, study in findings["studies"].items()}
     alt = "Rank correlation of early scores with the final perplexity, by epoch and study"
+    curves = {name: _curves(study, "spearman") for name, study in judged.items()}
     found = {"judges": (plot_judges(curves, "Spearman with the final perplexity"), alt)}
+    alt = "Regret of the best of three candidates by early scores, by epoch and study"
+    curves = {
+        name: _curves(study, "regret", "3")
+        | {BY_CHANCE: dict.fromkeys(map(int, study["epochs"]), study["chance_regret"]["3"])}
+        for name, study in judged.items()
+    }
+    found["regret"] = (plot_judges(curves, "regret of the best of 3, perplexity"), alt)
     for name, table in studies.items():
         alt = f"Spectra, LS distances and perplexities of the networks of {name}"
         found[f"training-{name}"] = (figure_one(table), alt)
@@ -47,6 +46,18 @@ def draw_all(
         alt = f"Test perplexity against epochs spent, by policy, in {name}"
         found[f"costs-{name}"] = (plot_costs(search, _POLICIES), alt)
     return found
+
+
+def _curves(study: Mapping[str, Any], *keys: str) -> dict[str, dict[int, Any]]:
+    """judge -> epoch -> an estimate, of some judges."""
+    curves: dict[str, dict[int, Any]] = {}
+    for judge in _JUDGES:
+        for epoch, own in study["epochs"].items():
+            value = own["scores"][judge]
+            for key in keys:
+                value = value[key]
+            curves.setdefault(judge, {})[int(epoch)] = value
+    return curves
 
 
 def figure_one(table: Table, seed: int = 0) -> Figure:

@@ -102,7 +102,8 @@ def compare(
 
 def best_spectral(scored: Scored) -> str:
     """The score from spectra that orders the finals best: known only once all are trained."""
-    draws = draw(*scored.final.shape[::-1], resamples=0)
+    num_seeds, num_candidates = scored.final.shape
+    draws = draw(num_candidates, num_seeds, resamples=0)
     rho = {
         label: float(correlation(values, scored.final, draws)[0])
         for label, values in scored.scores.items()
