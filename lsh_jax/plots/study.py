@@ -86,7 +86,7 @@ def plot_training(
     a.plot(np.arange(1, spectra[dense].size + 1), spectra[dense], **black)
     c.plot(np.arange(1, len(perplexities[dense]) + 1), perplexities[dense], **black)
     a.set(title="A  Lyapunov exponents, layer 1, at the end", xlabel="index", ylabel="nats a step")
-    b.set(title="B  LS distance to dense, leading 30 %", xlabel="epoch", ylabel="nats a step")
+    b.set(title="B  LS distance to dense", xlabel="epoch", ylabel="nats a step")
     c.set(title="C  Validation perplexity", xlabel="epoch", ylabel="perplexity", yscale="log")
     a.legend()
     figure.colorbar(colours, ax=c, label="final validation perplexity")

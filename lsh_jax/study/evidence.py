@@ -18,7 +18,7 @@ from lsh_jax.study.analysis import (
     spread,
 )
 from lsh_jax.study.claims import judge
-from lsh_jax.study.scores import COMBINED, LEADING, LOSS, SCORES, Scored, at_points, score_table
+from lsh_jax.study.scores import DISTANCE, LEADING, LOSS, SCORES, Scored, at_points, score_table
 from lsh_jax.study.table import Table, Trajectory
 
 _TOPS = (1, 3)
@@ -146,7 +146,7 @@ def _noise_floor(table: Table, epoch: int) -> dict[str, dict[str, float]]:
         for i, first in enumerate(dense)
         for second in dense[i + 1 :]
     ]
-    for label in ("hidden 10%", LEADING, "hidden 100%", "paper's recipe", "paper's recipe, sorted"):
+    for label in (LEADING, DISTANCE, "paper's recipe", "paper's recipe, sorted"):
         own = [SCORES[label](at) for row in points for at in row]
         found[label] = {
             "dense_seeds": float(np.mean([SCORES[label](at) for at in pairs])),
@@ -178,10 +178,10 @@ def _judged(own: Scored, draws: Draws, deaths: list[str], growths: list[str]) ->
                 str(top): _list(estimated(regret(scores, final, top, draws))) for top in _TOPS
             },
         }
-    parts = [own.scores[label] for label in (LEADING, LOSS)]
+    parts = [own.scores[label] for label in (DISTANCE, LOSS)]
     halves = {
-        COMBINED: _list(fitted_on_halves(parts, final)),
-        LEADING: _list(fitted_on_halves(parts[:1], final)),
+        "both": _list(fitted_on_halves(parts, final)),
+        DISTANCE: _list(fitted_on_halves(parts[:1], final)),
         LOSS: _list(fitted_on_halves(parts[1:], final)),
     }
     claims = [

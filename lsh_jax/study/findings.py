@@ -7,29 +7,30 @@ from typing import Any
 from lsh_jax.study.analysis import Estimate
 from lsh_jax.study.claims import answer
 from lsh_jax.study.policies import CHANCE, FULL, HINDSIGHT, LSH
-from lsh_jax.study.scores import COMBINED, LEADING, LOSS
+from lsh_jax.study.scores import COMBINED, DISTANCE, LEADING, LOSS
 
 Findings = Mapping[str, Any]  # {"studies": {name: `find`}, "searches": {name: `compare`}, ...}
 
 _SHOWN = (
+    DISTANCE,
+    "hidden 50%",
     LEADING,
     "hidden 10%",
-    "hidden 50%",
-    "hidden 100%",
     "hidden last 30%",
-    "hidden 30%, final dense",
-    "hidden 30%, dense of the same loss",
-    "hidden 30%, debiased",
-    "hidden 30%, 35 steps",
-    "hidden 30%, 500 steps",
-    "hidden 30%, averaged weights",
+    "hidden 100%, final dense",
+    "hidden 100%, dense of the same loss",
+    "hidden 100%, debiased",
+    "hidden 100%, 35 steps",
+    "hidden 100%, 500 steps",
+    "hidden 100%, averaged weights",
     "full 10%",
     "full 30%",
     "full 100%",
     "paper's recipe",
     "paper's recipe, sorted",
     "mean of the leading 30%",
-    "mean of the leading 30%, averaged weights",
+    "mean of all",
+    "mean of all, averaged weights",
     "loss",
     LOSS,
     "training loss",
@@ -37,8 +38,6 @@ _SHOWN = (
     "death rate",
     COMBINED,
 )
-
-
 _TENTH = 0.125  # the most that "about a tenth" can mean
 
 

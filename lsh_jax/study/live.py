@@ -19,7 +19,7 @@ from lsh_jax.study.table import Table
 from lsh_jax.training import TrainState, without_averages
 from lsh_jax.types import Hyper, Key
 
-_SHARE, _LENGTH = 0.3, 100  # of the spectra: those of the score "hidden 30%"
+_SHARE, _LENGTH = 1.0, 100  # of the spectra: those of the score "hidden 100%"
 
 
 def live_task(study: StudyConfig, corpus: Corpus, seed: int) -> Task:

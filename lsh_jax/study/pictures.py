@@ -8,10 +8,10 @@ from matplotlib.figure import Figure
 
 from lsh_jax.plots.study import BY_CHANCE, plot_costs, plot_judges, plot_training
 from lsh_jax.study.policies import CHANCE, FULL, LSH
-from lsh_jax.study.scores import LEADING, LOSS, SCORES, at_points
+from lsh_jax.study.scores import DISTANCE, LEADING, LOSS, SCORES, at_points
 from lsh_jax.study.table import Table
 
-_JUDGES = (LEADING, "hidden 100%", "paper's recipe", "loss", LOSS)
+_JUDGES = (DISTANCE, LEADING, "paper's recipe", "loss", LOSS)
 _POLICIES = (LSH, "loss, averaged", "death rate", CHANCE, FULL)
 _LENGTH = 100  # steps of the spectra that are shown
 
@@ -69,7 +69,7 @@ def figure_one(table: Table, seed: int = 0) -> Figure:
     return plot_training(
         {name: t.spectra["hidden"][last][where, 0] for name, t in own.items()},
         {
-            name: {epoch: SCORES[LEADING](row[i]) for epoch, row in points.items()}
+            name: {epoch: SCORES[DISTANCE](row[i]) for epoch, row in points.items()}
             for i, name in enumerate(names)
         },
         {name: np.exp(t.val_averaged) for name, t in own.items()},

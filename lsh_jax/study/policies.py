@@ -16,10 +16,10 @@ from lsh_jax.search.space import make_space
 from lsh_jax.search.successive_halving import num_epochs, plan
 from lsh_jax.study.analysis import correlation, draw
 from lsh_jax.study.replay import Outcome, World, fill_pool, replay_halving, replay_random
-from lsh_jax.study.scores import COMBINED, LEADING, LOSS, Scored, score_table
+from lsh_jax.study.scores import COMBINED, DISTANCE, LEADING, LOSS, Scored, score_table
 from lsh_jax.study.table import Table
 
-LSH, CHANCE, FULL = "LSH, leading hidden 30%", "chance", "random, trained to the end"
+LSH, CHANCE, FULL = "LSH", "chance", "random, trained to the end"
 HINDSIGHT = "LSH, its best judge in hindsight"
 FINALISTS = 2
 _MOST_FINALISTS = 5
@@ -41,17 +41,17 @@ class Policy(NamedTuple):
 
 
 POLICIES: dict[str, Policy] = {
-    LSH: Policy(LEADING, needs_dense=True),
+    LSH: Policy(DISTANCE, needs_dense=True),
+    "LSH, leading 30%": Policy(LEADING, needs_dense=True),
     "LSH, paper's recipe": Policy("paper's recipe", needs_dense=True),
-    "LSH, paper's recipe, sorted": Policy("paper's recipe, sorted", needs_dense=True),
-    "mean of the leading 30%": Policy("mean of the leading 30%"),
+    "mean of all exponents": Policy("mean of all"),
     "rank sum of LSH and averaged loss": Policy(COMBINED, needs_dense=True),
     "loss, averaged": Policy(LOSS),
     "loss": Policy("loss"),
     "death rate": Policy("death rate"),
     CHANCE: Policy(None),
 }
-_SPECTRAL = ("hidden", "full", "mean of the leading", "paper")  # how names of LS scores begin
+_SPECTRAL = ("hidden", "full", "mean of", "paper")  # how names of LS scores begin
 
 
 def search_of(table: Table, e0: int, max_evals: int) -> SearchConfig:

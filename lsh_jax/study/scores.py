@@ -1,7 +1,8 @@
 """Every judge of a candidate at an epoch, computed from a study's table; the lower the better.
 
 A score is named by what it reads and how: "hidden 30%" is the LS distance over the leading 30 % of
-each layer's hidden-state exponents to the dense network after as many epochs, with the same seed.
+each layer's hidden-state exponents to the dense network after as many epochs, with the same seed;
+"mean of the leading 30%" is minus the mean of these exponents, without a dense network.
 """
 
 import math
@@ -141,26 +142,29 @@ def _death_rate(at: At) -> float:
     return -float(at.controls["death_rate"])
 
 
-LEADING, LOSS = "hidden 30%", "loss, averaged"  # the two that are combined
-COMBINED = "rank sum of hidden 30% and averaged loss"
+DISTANCE, LEADING = "hidden 100%", "hidden 30%"
+LOSS = "loss, averaged"
+COMBINED = f"rank sum of {DISTANCE} and {LOSS}"
 
 SCORES: dict[str, Score] = {
     **{f"hidden {share:.0%}": ls(share) for share in SHARES},
     **{f"hidden last {share:.0%}": ls(-share) for share in (0.3, 0.5)},
     **{f"full {share:.0%}": ls(share, state="full") for share in SHARES},
-    **{
-        f"hidden {share:.0%}, averaged weights": ls(share, state="averaged") for share in (0.3, 1.0)
-    },
+    "hidden 30%, averaged weights": ls(0.3, state="averaged"),
+    "hidden 100%, averaged weights": ls(1.0, state="averaged"),
     "paper's recipe": paper(sort=False),
     "paper's recipe, sorted": paper(sort=True),
     "hidden 30%, final dense": ls(0.3, reference="final"),
+    "hidden 100%, final dense": ls(1.0, reference="final"),
     "hidden 30%, dense of the same loss": ls(0.3, reference="same-loss"),
+    "hidden 100%, dense of the same loss": ls(1.0, reference="same-loss"),
     "hidden 30%, debiased": debiased(0.3),
     "hidden 100%, debiased": debiased(1.0),
-    **{f"hidden 30%, {n} steps": ls(0.3, length=n) for n in (35, 500)},
+    **{f"hidden 100%, {n} steps": ls(1.0, length=n) for n in (35, 500)},
     "mean of the leading 30%": leading_mean(0.3),
     "mean of the leading 10%": leading_mean(0.1),
-    "mean of the leading 30%, averaged weights": leading_mean(0.3, state="averaged"),
+    "mean of all": leading_mean(1.0),
+    "mean of all, averaged weights": leading_mean(1.0, state="averaged"),
     "loss": _loss,
     LOSS: _averaged_loss,
     "training loss": _training_loss,
@@ -227,7 +231,7 @@ def score_table(table: Table, epoch: int) -> Scored:
         for label, score in SCORES.items()
         if computable(label, table)
     }
-    scores[COMBINED] = _ranks(scores[LEADING]) + _ranks(scores[LOSS])
+    scores[COMBINED] = _ranks(scores[DISTANCE]) + _ranks(scores[LOSS])
     final = np.array([[at.candidate.final() for at in row] for row in grid])
     test = np.array([[at.candidate.final_test() for at in row] for row in grid])
     return Scored(table.candidates(), scores, final, test)
