@@ -103,7 +103,7 @@ class SpectrumConfig(Config):
 
     state: SpectrumState = "hidden"
     """hidden: the cell state is held on its path, as in the paper; full: (h, c)."""
-    share: float = 0.3
+    share: float = 1.0
     """Leading part of each layer's exponents that is computed and scored, in (0, 1]."""
     length: int = 100
     """Steps that are averaged."""

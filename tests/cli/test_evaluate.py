@@ -67,7 +67,8 @@ def test_a_run_is_measured_as_its_training_measures_it(flags, text_folder, cache
 
 
 def test_a_pruned_model_is_counted_leaf_by_leaf(pruned, flags, tmp_path, capsys):
-    assert main([*flags, str(pruned), f"--out={tmp_path / 'out'}"]) == 0
+    where = f"--out={tmp_path / 'out'}"
+    assert main([*flags, str(pruned), where, "--spectrum.share=0.3"]) == 0
     found = json.loads((tmp_path / "out" / "evaluation.json").read_text())
     # Table 41 x 6; GRUs from 6 to 4 and from 4 to 6: W and U of each.
     weights = {
