@@ -58,12 +58,10 @@ def _scouted(study: StudyConfig, **recipe: Any) -> StudyConfig:
     )
 
 
+# Beside these, the settings of the studies themselves.
 SCOUTING: dict[str, StudyConfig] = {
-    "lstm": _scouted(_LSTM),
     "lstm-more-dropout": _scouted(_LSTM, **_dropout(0.5)),
     "lstm-more-text": _scouted(_LSTM, max_train_tokens=40_000),
-    "lstm-90": dataclasses.replace(_scouted(_LSTM), sparsity=0.9),
-    "rhn": _scouted(_RHN),
     "rhn-more-dropout": _scouted(_RHN, **_dropout(0.5)),
     "rhn-90": dataclasses.replace(_scouted(_RHN), sparsity=0.9),
 }

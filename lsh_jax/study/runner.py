@@ -12,7 +12,7 @@ import jax
 
 from lsh_jax._version import __version__
 from lsh_jax.checkpoint import write_json
-from lsh_jax.config import ConfigError
+from lsh_jax.config import ConfigError, ModelConfig
 from lsh_jax.data import Corpus
 from lsh_jax.data.batching import unigram_nll
 from lsh_jax.machine import locked, visible_cores
@@ -41,6 +41,7 @@ def run_study(
     *,
     part: tuple[int, int] = (1, 1),
     machine: dict[str, Any] | None = None,
+    workshops: dict[ModelConfig, Workshop] | None = None,
     on_line: Callable[[str, dict[str, Any]], None] = lambda text, line: None,
 ) -> None:
     """Trains what is missing.
@@ -51,6 +52,7 @@ def run_study(
       directory: of the table; made if missing.
       part: (i, n), to train every n-th network from the i-th on, so that n processes share a study.
       machine: what study.json says of the machine.
+      workshops: programs of an earlier call for the same study and text, by size; kept up to date.
       on_line: told of every epoch: which network of how many, and its line.
 
     Raises:
@@ -60,7 +62,7 @@ def run_study(
     record_study(study, directory, {"text": text, "machine": machine or {}})
     index, count = part
     due = jobs(study)[index - 1 :: count]
-    workshops: dict[Any, Workshop] = {}
+    workshops = {} if workshops is None else workshops
     for number, (network, seed) in enumerate(due, start=1):
         if (network.name, seed) in finished(directory):
             continue

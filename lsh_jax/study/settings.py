@@ -1,5 +1,6 @@
 """The settings of a study: networks that are all trained to the end."""
 
+import bisect
 import dataclasses
 import math
 from typing import NamedTuple
@@ -7,7 +8,6 @@ from typing import NamedTuple
 import numpy as np
 
 from lsh_jax.config import (
-    ConfigError,
     ModelConfig,
     SearchConfig,
     SpaceConfig,
@@ -21,7 +21,7 @@ from lsh_jax.search.trial import DENSE
 from lsh_jax.sizes import model_sizes
 from lsh_jax.sparsity import preset
 
-E0 = 5  # epochs before the first score in the searches that are replayed
+E0 = 4  # epochs before the first score in the searches that are replayed
 _LONG_E0 = 7  # in the search that `long-dense` is given the epochs of
 BASELINES = ("small-dense", "gradual", "static-uniform", "static-er", "long-dense")
 
@@ -170,11 +170,14 @@ def small_model(study: StudyConfig) -> ModelConfig:
       ConfigError: when even one unit has more.
     """
     live = round((1 - study.sparsity) * model_sizes(study.model).weights)
-    for width in range(study.model.hidden_size, 0, -1):
-        model = dataclasses.replace(study.model, embed_size=width, hidden_size=width)
-        if model_sizes(model).weights <= live:
-            return model
-    raise ConfigError(f"`sparsity` must leave a network of one unit, got {study.sparsity:g}.")
+
+    def model(width: int) -> ModelConfig:
+        return dataclasses.replace(study.model, embed_size=width, hidden_size=width)
+
+    widths = range(1, study.model.hidden_size + 1)
+    fitting = bisect.bisect_right(widths, live, key=lambda width: model_sizes(model(width)).weights)
+    check(fitting > 0, "sparsity", "leave a network of one unit", study.sparsity)
+    return model(fitting)
 
 
 def candidate_seed(network: Network, seed: int) -> int:

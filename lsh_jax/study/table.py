@@ -9,6 +9,7 @@ spectra/<network>-<seed>.npz     integers: thousandths of a nat (of a bit in "pa
 import dataclasses
 import io
 import json
+import math
 import pathlib
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
@@ -128,7 +129,7 @@ def append(directory: pathlib.Path, lines: Sequence[Line], spectra: Mapping[int,
         path = directory / SPECTRA / f"{name}.npz"
         path.with_suffix(".tmp").write_bytes(packed.getvalue())
         path.with_suffix(".tmp").replace(path)
-    text = "".join(json.dumps(_rounded(line)) + "\n" for line in lines)
+    text = "".join(json.dumps(_rounded(line), allow_nan=False) + "\n" for line in lines)
     with locked(directory, wait=True):
         if (lines[0]["network"], lines[0]["seed"]) in finished(directory):
             return  # another process was asked for it too
@@ -158,10 +159,14 @@ def _lines(directory: pathlib.Path) -> Iterator[Line]:
 
 
 def _rounded(line: Line) -> Line:
-    return {
-        name: float(f"{value:.{_DIGITS}f}") if isinstance(value, float) else value
-        for name, value in line.items()
-    }
+    """Numbers as they are kept; None for what is not finite, which JSON has no word for."""
+
+    def kept(value: Any) -> Any:
+        if not isinstance(value, float):
+            return value
+        return float(f"{value:.{_DIGITS}f}") if math.isfinite(value) else None
+
+    return {name: kept(value) for name, value in line.items()}
 
 
 def _unit(name: str) -> int:

@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from lsh_jax.config import SpectrumConfig
 from lsh_jax.data import Corpus
 from lsh_jax.data.batching import columns
 from lsh_jax.language_models import LanguageModel, make_language_model
@@ -51,7 +52,8 @@ def open_workshop(study: StudyConfig, network: Network, corpus: Corpus) -> Works
       network: of the size that is wanted.
       corpus: with the vocabulary of the study's model.
     """
-    task = make_language_model_task(corpus, network.model, study.train)
+    recipe = SpectrumConfig(length=max(study.lengths), burn_in=study.burn_in, batch=study.batch)
+    task = make_language_model_task(corpus, network.model, study.train, recipe)
     validation = shorten(corpus, study.train).validation
     steps = study.burn_in + max(study.lengths)
     hidden = jnp.asarray(columns(validation, study.batch)[:steps])

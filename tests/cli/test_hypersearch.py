@@ -395,16 +395,16 @@ def test_the_wide_space_has_every_mode_that_needs_no_momentum():
 
 def test_hyperparameters_in_the_space_are_in_the_plan():
     settings = parse(["--max-evals=8", "--space.learning-rate=5,10,20"])
-    # quick: e0=2, ei=1, 2 finalists, 6 epochs; the tuning has 3 trials, then 2, which go on to the
-    # end: 3 x 2 + 2 x 1 + 2 x 3, of which 6 are the dense network's.
-    # The pool: 8 x 2 + 4 + 2, the finals 2 x 2.
+    # quick: e0=4, ei=1, 2 finalists, 30 epochs; the tuning has 3 trials, then 2, which go on to the
+    # end: 3 x 4 + 2 x 1 + 2 x 25, of which 30 are the dense network's.
+    # The pool: 8 x 4 + 4 + 2, the finals 2 x 24.
     text = describe_rounds(settings)
     assert "Tuning: the dense network's hyperparameters over 3 trials, before the rest" in text
-    assert "its own run and 8 epochs of the others" in text
-    assert "Epochs: 26 of candidates and 6 of the dense network" in text
-    assert f"with the dense network and its tuning {(26 + 6 + 8) / 48:.2f}" in text
+    assert "its own run and 34 epochs of the others" in text
+    assert "Epochs: 86 of candidates and 30 of the dense network" in text
+    assert f"with the dense network and its tuning {(86 + 30 + 34) / 240:.2f}" in text
     assert "no less than training every candidate" not in text
-    assert total_epochs(settings) == 26 + 6 + 8
+    assert total_epochs(settings) == 86 + 30 + 34
     assert "Tuning" not in describe_rounds(parse([]))
 
 
@@ -442,9 +442,9 @@ def test_a_drawn_number_of_live_weights_is_not_told_as_exact():
     assert "about" not in describe_model(parse([]))
 
 
-@pytest.mark.parametrize(("types", "told"), [(61, True), (1590, True), (1600, False)])
+@pytest.mark.parametrize(("types", "told"), [(61, True), (790, True), (800, False)])
 def test_rows_of_words_that_never_occur_are_told(types, told):
-    text = describe_unused_rows(parse([]), types)  # of a vocabulary of 2000
+    text = describe_unused_rows(parse([]), types)  # of a vocabulary of 1000
     assert ("rows of words that never occur are pruned and counted too" in text) == told
     assert (f"Take --model.vocab-size={types}." in text) == told
 
