@@ -49,7 +49,7 @@ LEVELS = (
     ),
     ("training", "checkpoint", "state_dict", "convert", "sizes", "evaluation"),
     ("search",),
-    ("plots", "report", "progress", "presets", "accelerators", "estimate", "cli"),
+    ("plots", "report", "progress", "presets", "accelerators", "estimate", "study", "cli"),
 )
 LEVEL_OF = {unit: level for level, units in enumerate(LEVELS) for unit in units}
 INDEPENDENT = 2  # what stands on this level knows nothing of the rest of it

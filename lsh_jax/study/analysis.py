@@ -169,8 +169,10 @@ class Spread(NamedTuple):
 
 
 def spread(final: Values) -> Spread:
-    """The spread of finals [S, n] between candidates and between seeds."""
+    """The spread of finals [S, n] between candidates and between seeds; NaN for less than two."""
     num_seeds, n = final.shape
+    if n < 2:
+        return Spread(math.nan, math.nan, math.nan, math.nan)
     means = final.mean(axis=0)
     left = final - means - (final.mean(axis=1, keepdims=True) - final.mean())
     freedom = max((num_seeds - 1) * (n - 1), 1)

@@ -22,6 +22,7 @@ from lsh_jax.study.scores import DISTANCE, LEADING, LOSS, SCORES, Scored, at_poi
 from lsh_jax.study.table import Table, Trajectory
 
 _TOPS = (1, 3)
+_FEWEST = 4  # candidates that anything is said of by themselves
 _DIGITS = 3
 
 
@@ -35,14 +36,13 @@ def find(table: Table) -> dict[str, Any]:
     epochs = study["early_epochs"]
     scored = {epoch: score_table(table, epoch) for epoch in epochs}
     learners = np.flatnonzero(learned(table).all(axis=0)).tolist()
+    parts = {epoch: own.part(learners) for epoch, own in scored.items()}
     return _rounded(
         {
             "setting": find_setting(table),
             "final_epochs": study["final_epochs"],
             "all": _judge_all(table, scored),
-            "learners": _brief(
-                _judge_all(table, {e: own.part(learners) for e, own in scored.items()})
-            ),
+            "learners": _brief(_judge_all(table, parts)) if len(learners) >= _FEWEST else None,
             "baselines": _baselines(table),
         }
     )

@@ -52,7 +52,9 @@ def tables(findings: Findings, epoch: int) -> dict[str, str]:
     found = {
         "settings": _settings(studies, epoch),
         "claims": _claims({name: own["all"] for name, own in studies.items()}, epoch),
-        "claims-learners": _claims({n: own["learners"] for n, own in studies.items()}, epoch),
+        "claims-learners": _claims(
+            {name: own["learners"] for name, own in studies.items() if own["learners"]}, epoch
+        ),
         "answers": _answers(findings, epoch),
     }
     found["noise"] = _noise(studies, epoch)
@@ -129,7 +131,7 @@ def _settings(studies: Mapping[str, Any], epoch: int) -> str:
                 name,
                 f"{own['candidates']} x {own['seeds']}",
                 f"{own['unigram_perplexity']:.1f}",
-                f"{spread['candidates']:.2f} / {spread['seeds']:.2f} = {spread['ratio']:.1f}",
+                _ratio(spread),
                 _each(dense["test"]),
                 f"{test['best']:.2f}, {test['median']:.2f}, {test['worst']:.2f}",
                 f"{own['better_than_dense_on_test']} of {total}",
@@ -151,6 +153,12 @@ def _settings(studies: Mapping[str, Any], epoch: int) -> str:
         "seconds a network",
     )
     return _table(head, rows)
+
+
+def _ratio(spread: Mapping[str, float | None]) -> str:
+    if spread["ratio"] is None:
+        return ""
+    return f"{spread['candidates']:.2f} / {spread['seeds']:.2f} = {spread['ratio']:.1f}"
 
 
 def _noise(studies: Mapping[str, Any], epoch: int) -> str:
@@ -201,7 +209,7 @@ def _scores(study: Mapping[str, Any], epoch: int) -> str:
 
 def _claims(studies: Mapping[str, Any], epoch: int) -> str:
     columns = {name: own["epochs"][str(epoch)]["claims"] for name, own in studies.items()}
-    first = next(iter(columns.values()))
+    first = next(iter(columns.values()), [])
     rows = [
         (
             claim["claim"],

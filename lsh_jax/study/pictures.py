@@ -4,7 +4,6 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
-from matplotlib.figure import Figure
 
 from lsh_jax.plots.study import BY_CHANCE, plot_costs, plot_judges, plot_training
 from lsh_jax.study.policies import CHANCE, FULL, LSH
@@ -18,7 +17,7 @@ _LENGTH = 100  # steps of the spectra that are shown
 
 def draw_all(
     studies: Mapping[str, Table], findings: Mapping[str, Any]
-) -> dict[str, tuple[Figure, str]]:
+) -> dict[str, tuple[Any, str]]:
     """Draws everything.
 
     Args:
@@ -26,7 +25,7 @@ def draw_all(
       findings: of `experiments/analyse_study.py`.
 
     Returns:
-      name -> (figure, what it shows).
+      name -> (matplotlib figure, what it shows).
     """
     judged = {name: study["all"] for name, study in findings["studies"].items()}
     alt = "Rank correlation of early scores with the final perplexity, by epoch and study"
@@ -60,7 +59,7 @@ def _curves(study: Mapping[str, Any], *keys: str) -> dict[str, dict[int, Any]]:
     return curves
 
 
-def figure_one(table: Table, seed: int = 0) -> Figure:
+def figure_one(table: Table, seed: int = 0) -> Any:
     """The paper's Figure 1 of one seed of a study: spectra, distances, perplexities."""
     study, names = table.settings["study"], table.candidates()
     own = {name: table.trajectories[name, seed] for name in (*names, "dense")}

@@ -29,7 +29,15 @@ def corpus():
 def tiny_study():
     """Three candidates, two seeds, six epochs of seconds."""
     recipe = TrainConfig(
-        averaging="nt-asgd", batch_size=4, bptt=8, segments_per_epoch=1, eval_batch_size=4
+        averaging="nt-asgd",
+        dropout_input=0.0,
+        dropout_hidden=0.0,
+        dropout_output=0.0,
+        clip=1.0,
+        batch_size=4,
+        bptt=8,
+        segments_per_epoch=1,
+        eval_batch_size=4,
     )
     return StudyConfig(
         model=ModelConfig(vocab_size=12, embed_size=6, hidden_size=6),
