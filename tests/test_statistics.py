@@ -6,9 +6,12 @@ import numpy as np
 import pytest
 from scipy import stats
 
+from lsh_jax.config import ConfigError
 from lsh_jax.statistics import (
     bootstrap_interval,
     paired_block_bootstrap,
+    partial_correlation,
+    rank_correlation,
     spearman,
     spearman_p_value,
 )
@@ -124,3 +127,34 @@ def test_importing_the_module_does_not_import_scipys_statistics():
 )
 def test_the_exact_p_value_counts_orders(y, p):
     assert spearman_p_value([10.0, 20.0, 30.0], y) == pytest.approx(p)
+
+
+@pytest.mark.parametrize(("kind", "name"), [("spearman", "spearmanr"), ("kendall", "kendalltau")])
+def test_rank_correlations_of_many_rows_are_scipys_with_ties_too(kind, name):
+    x = np.random.default_rng(0).integers(5, size=(20, 12)).astype(float)
+    y = np.random.default_rng(1).integers(4, size=(20, 12)).astype(float)
+    expected = [getattr(stats, name)(a, b).statistic for a, b in zip(x, y, strict=True)]
+    np.testing.assert_allclose(rank_correlation(x, y, kind), expected, atol=1e-12)
+    np.testing.assert_allclose(rank_correlation(x, y[0], kind)[0], expected[0], atol=1e-12)
+
+
+def test_a_constant_row_has_no_rank_correlation():
+    found = rank_correlation([[1.0, 1.0, 1.0], [1.0, 2.0, 3.0]], [3.0, 2.0, 1.0])
+    assert np.isnan(found[0]) and found[1] == -1
+
+
+def test_a_rank_correlation_needs_a_known_kind_and_equal_lengths():
+    with pytest.raises(ConfigError, match="`kind` must be one of"):
+        rank_correlation([1.0, 2.0], [1.0, 2.0], "pearson")
+    with pytest.raises(ConfigError, match="`x` must be as long as"):
+        rank_correlation([1.0, 2.0, 3.0], [1.0, 2.0])
+
+
+def test_a_partial_correlation_is_that_of_the_residuals():
+    own = np.random.default_rng(0)
+    z = own.normal(size=500)
+    x, y = 0.8 * z + own.normal(size=500), -0.5 * z + own.normal(size=500)
+    pairs = [np.corrcoef(a, b)[0, 1] for a, b in ((x, y), (x, z), (y, z))]
+    left = [a - np.polyval(np.polyfit(z, a, 1), z) for a in (x, y)]
+    np.testing.assert_allclose(partial_correlation(*pairs), np.corrcoef(*left)[0, 1], atol=1e-12)
+    assert np.isnan(partial_correlation(0.3, 1.0, 0.3))  # z is x

