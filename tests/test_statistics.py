@@ -158,3 +158,38 @@ def test_a_partial_correlation_is_that_of_the_residuals():
     left = [a - np.polyval(np.polyfit(z, a, 1), z) for a in (x, y)]
     np.testing.assert_allclose(partial_correlation(*pairs), np.corrcoef(*left)[0, 1], atol=1e-12)
     assert np.isnan(partial_correlation(0.3, 1.0, 0.3))  # z is x
+
+
+def test_two_rank_correlations_by_hand():
+    # 1 2 3 4 and 2 1 4 3: 1 - 6 * 4 / (4 * 15) = 0.6; of six pairs two are the wrong way round.
+    x, y = [1.0, 2.0, 3.0, 4.0], [2.0, 1.0, 4.0, 3.0]
+    assert rank_correlation(x, y) == pytest.approx(0.6)
+    assert rank_correlation(x, y, "kendall") == pytest.approx((4 - 2) / 6)
+
+
+@pytest.mark.parametrize("kind", ["spearman", "kendall"])
+def test_a_rank_correlation_sees_the_order_only(kind):
+    x, y = np.random.default_rng(3).normal(size=(2, 5, 9)).round(1)
+    found = rank_correlation(x, y, kind)
+    assert (np.abs(found) <= 1).all()
+    np.testing.assert_allclose(rank_correlation(np.exp(x), 3 * y - 7, kind), found, atol=1e-12)
+    np.testing.assert_allclose(rank_correlation(-x, y, kind), -found, atol=1e-12)
+    np.testing.assert_allclose(rank_correlation(y, x, kind), found, atol=1e-12)
+    np.testing.assert_allclose(rank_correlation(x, x, kind), 1)
+
+
+@pytest.mark.parametrize("kind", ["spearman", "kendall"])
+def test_axes_in_front_of_a_rank_correlation_are_broadcast(kind):
+    x, y = np.random.default_rng(4).normal(size=(3, 1, 6)), np.arange(12.0).reshape(2, 6) % 5
+    found = rank_correlation(x, y, kind)
+    assert found.shape == (3, 2)
+    for i, j in np.ndindex(3, 2):
+        np.testing.assert_allclose(found[i, j], rank_correlation(x[i, 0], y[j], kind))
+
+
+def test_a_partial_correlation_given_what_tells_nothing_is_the_correlation():
+    xy = np.array([-0.7, 0.0, 0.4])
+    np.testing.assert_allclose(partial_correlation(xy, 0.0, 0.0), xy)
+    # Both follow z: what is left of 0.5 is (0.5 - 0.25) / (1 - 0.25); of 0.25, nothing.
+    assert partial_correlation(0.5, 0.5, 0.5) == pytest.approx(1 / 3)
+    assert partial_correlation(0.25, 0.5, 0.5) == 0

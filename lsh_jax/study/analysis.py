@@ -101,9 +101,10 @@ def regret(scores: Values, final: Values, top: int, draws: Draws) -> Values:
 
 
 def chance_regret(final: Values, top: int, draws: Draws) -> Values:
-    """The regret of `top` candidates drawn by chance, in expectation, [R + 1]."""
+    """The regret of `top` candidates drawn by chance, in expectation, [R + 1]; of all at most."""
     y = np.sort(draws.of(final), axis=-1)
     n = y.shape[-1]
+    top = min(top, n)
     # P(the best of `top` drawn without replacement is the k-th of n).
     weights = np.array([math.comb(n - 1 - k, top - 1) / math.comb(n, top) for k in range(n)])
     return ((y * weights).sum(-1) - y[..., 0]).mean(axis=-1)

@@ -164,7 +164,7 @@ def _ratio(spread: Mapping[str, float | None]) -> str:
 def _noise(studies: Mapping[str, Any], epoch: int) -> str:
     rows = []
     for name, study in studies.items():
-        for label, own in study["setting"]["noise_floor"][str(epoch)].items():
+        for label, own in study["setting"]["noise_floor"].get(str(epoch), {}).items():
             values = (own["dense_seeds"], own["candidates_least"], own["candidates_median"])
             rows.append((name, label, *(f"{value:.2f}" for value in values)))
     head = ("study", "distance", "between dense seeds", "nearest candidate", "median candidate")
@@ -209,7 +209,7 @@ def _scores(study: Mapping[str, Any], epoch: int) -> str:
 
 def _claims(studies: Mapping[str, Any], epoch: int) -> str:
     columns = {name: own["epochs"][str(epoch)]["claims"] for name, own in studies.items()}
-    first = next(iter(columns.values()), [])
+    first: list[dict[str, Any]] = next(iter(columns.values()), [])
     rows = [
         (
             claim["claim"],

@@ -88,7 +88,8 @@ def compare(
     """
     scored = {epoch: score_table(table, epoch) for epoch in table.settings["study"]["early_epochs"]}
     hindsight = best_spectral(scored[e0])
-    policies = POLICIES | {HINDSIGHT: Policy(hindsight, needs_dense=True)}
+    needs_dense = not hindsight.startswith("mean of")
+    policies = POLICIES | {HINDSIGHT: Policy(hindsight, needs_dense)}
     count = round(_SHARE * len(table.candidates()))
     config = search_of(table, e0, max_evals=2 * count // 3)
     found: dict[str, list[dict[int, Outcome]]] = {name: [] for name in (*policies, FULL)}

@@ -97,7 +97,7 @@ def replay_halving(
     """
     entering, epochs, spent = list(pool), config.e0, len(pool) * config.e0
     while len(entering) > config.finalists:
-        kept = num_survivors(len(entering), config.finalists, config.halving)
+        kept = num_survivors(len(entering), config.finalists, config.halving, config.eta)
         own = scores[epochs]
         entering = survivors({trial: float(own[trial]) for trial in entering}, kept)
         epochs += config.ei
@@ -113,7 +113,8 @@ def replay_random(world: World, epochs: int, seed: int) -> Outcome:
 
 
 def _finish(world: World, finalists: Sequence[int], spent: int) -> Outcome:
-    winner = min(finalists, key=lambda trial: (world.finals[trial], trial))
+    finals = np.nan_to_num(world.finals, nan=np.inf)
+    winner = min(finalists, key=lambda trial: (finals[trial], trial))
     return Outcome(winner, float(world.tests[winner]), spent)
 
 

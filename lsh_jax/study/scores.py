@@ -91,8 +91,9 @@ def debiased(share: float) -> Score:
         for trajectory in (at.candidate, at.dense):
             own = _spectrum(at, trajectory, "hidden", at.epoch)
             error = _spectrum(at, trajectory, "hidden_std_error", at.epoch)
-            total -= float((_part(error, share) ** 2).sum())
-            values.append(np.maximum(_part(own, share), _FLOOR))
+            own, error = _part(own, share), _part(error, share)
+            total -= float((np.where(own <= _FLOOR, 0, error) ** 2).sum())
+            values.append(np.maximum(own, _FLOOR))
         return total + float(((values[0] - values[1]) ** 2).sum())
 
     return score

@@ -2,7 +2,6 @@
 
 import bisect
 import dataclasses
-import math
 from typing import NamedTuple
 
 import numpy as np
@@ -184,8 +183,3 @@ def candidate_seed(network: Network, seed: int) -> int:
     """The seed of a network's masks and growth: that of the same candidate of a search."""
     config = network.sparsity.to_json()
     return spaces.candidate_seed(config, seed) if network.sparsity != DENSE else seed
-
-
-def is_static(config: SparsityConfig) -> bool:
-    """Whether the topology never changes."""
-    return math.isinf(config.update_every)

@@ -74,18 +74,17 @@ class Table(NamedTuple):
     settings: dict[str, Any]  # the content of study.json
     trajectories: dict[Key, Trajectory]
 
-    def candidates(self) -> list[str]:
-        """The candidates that all seeds have, by number."""
-        found: dict[str, set[int]] = {}
-        for network, seed in self.trajectories:
-            if network.isdecimal():
-                found.setdefault(network, set()).add(seed)
-        seeds = set().union(*found.values()) if found else set()
-        return sorted((name for name, own in found.items() if own == seeds), key=int)
-
     def seeds(self) -> list[int]:
-        """The seeds of the candidates."""
-        return sorted({seed for network, seed in self.trajectories if network.isdecimal()})
+        """The seeds of the candidates that the dense network has been trained with too."""
+        own = {seed for network, seed in self.trajectories if network.isdecimal()}
+        return sorted(seed for seed in own if ("dense", seed) in self.trajectories)
+
+    def candidates(self) -> list[str]:
+        """The candidates that all these seeds have, by number."""
+        names = {network for network, _ in self.trajectories if network.isdecimal()}
+        seeds = self.seeds()
+        whole = [n for n in names if all((n, seed) in self.trajectories for seed in seeds)]
+        return sorted(whole, key=int) if seeds else []
 
 
 def describe_study(study: StudyConfig, extra: Mapping[str, Any]) -> dict[str, Any]:

@@ -87,10 +87,8 @@ def _spectra(
         "paper": spectrum(paper, recipe="paper").exponents,
     }
     if study.full_lengths:
-        found = spectrum(full, state="full", burn_in=study.burn_in)
-        every = int(found.qr_every)
-        lengths = [length // every for length in study.full_lengths]
-        means = [_leading_mean(found.local_exponents, length) for length in lengths]
+        found = spectrum(full, state="full", burn_in=study.burn_in, qr="solve")  # at every step
+        means = [_leading_mean(found.local_exponents, length) for length in study.full_lengths]
         spectra["full"] = jnp.stack([exponents for exponents, _ in means])
     return spectra
 

@@ -29,6 +29,7 @@ def corpus():
 def tiny_study():
     """Three candidates, two seeds, six epochs of seconds."""
     recipe = TrainConfig(
+        learning_rate=8.0,  # the dense network learns from it in six epochs
         averaging="nt-asgd",
         dropout_input=0.0,
         dropout_hidden=0.0,

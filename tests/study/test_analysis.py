@@ -102,3 +102,60 @@ def test_the_spread_takes_candidates_and_seeds_apart():
     assert found.seeds == pytest.approx(0.5, rel=0.12)
     assert (found.best, found.worst) == (final.min(), final.max())
     assert spread(np.array([[1.0, 2.0], [2.0, 1.0]])).candidates == 0
+
+
+def test_a_score_that_equals_the_finals_is_right_in_every_draw():
+    final = GENERATOR.normal(size=(3, 8))
+    draws = draw(8, 3, resamples=50)
+    np.testing.assert_allclose(correlation(final, final, draws), 1)
+    np.testing.assert_allclose(correlation(final, final, draws, "kendall"), 1)
+    assert not regret(final, final, 1, draws).any()
+    assert estimated(correlation(-final, final, draws)) == pytest.approx((-1, -1, -1))
+
+
+def test_a_constant_score_has_no_correlation_and_the_regret_of_the_first():
+    final = np.array([[7.0, 5.0, 9.0, 6.0]])
+    constant, draws = np.ones((1, 4)), draw(4, 1, resamples=20)
+    for kind in ("spearman", "kendall"):
+        assert np.isnan(estimated(correlation(constant, final, draws, kind))).all()
+    assert np.isnan(correlation_given(final, constant, final, draws)).all()
+    assert regret(constant, final, 1, draws)[0] == 7 - 5
+
+
+def test_a_seed_without_a_correlation_is_left_out_of_the_mean():
+    scores = np.array([[1.0, 2.0, 3.0, 4.0], [5.0, 5.0, 5.0, 5.0]])
+    final = np.array([[2.0, 1.0, 4.0, 3.0], [1.0, 2.0, 3.0, 4.0]])
+    # Ranks 1 2 3 4 and 2 1 4 3: 1 - 6 * 4 / (4 * 15) = 0.6.
+    assert correlation(scores, final, draw(4, 2, resamples=0))[0] == pytest.approx(0.6)
+
+
+def test_candidates_and_seeds_are_drawn_together_for_all_scores():
+    draws = draw(5, 2, seed=3, resamples=10)
+    assert draws.candidates[0].tolist() == [0, 1, 2, 3, 4]
+    assert draws.seeds[0].tolist() == [0, 1]
+    values = GENERATOR.normal(size=(2, 5))
+    drawn = draws.of(values)
+    assert drawn.shape == (11, 2, 5)
+    for r, s, n in ((1, 0, 0), (4, 1, 2), (10, 0, 4)):
+        assert drawn[r, s, n] == values[draws.seeds[r, s], draws.candidates[r, n]]
+    again, other = (draw(5, 2, seed=seed, resamples=10) for seed in (3, 4))
+    assert (again.candidates == draws.candidates).all()
+    assert (other.candidates != draws.candidates).any()
+
+
+def test_one_group_of_all_is_no_group():
+    x, y = GENERATOR.normal(size=(2, 2, 7))
+    draws = draw(7, 2, resamples=30)
+    within = correlation_within(x, y, ["a"] * 7, draws)
+    np.testing.assert_allclose(within, correlation(x, y, draws))
+
+
+def test_the_best_of_more_never_falls_shorter():
+    x, y = GENERATOR.normal(size=(2, 3, 9))
+    draws = draw(9, 3, resamples=20)
+    by_top = np.array([regret(x, y, top, draws) for top in range(1, 10)])
+    assert (np.diff(by_top, axis=0) <= 0).all()
+    assert by_top[0].max() > 0
+    assert not by_top[-1].any()
+    chance = [chance_regret(y, top, draws)[0] for top in range(1, 10)]
+    assert sorted(chance, reverse=True) == chance

@@ -1,7 +1,15 @@
 import numpy as np
 import pytest
 
-from lsh_jax.study.policies import CHANCE, FULL, HINDSIGHT, LSH, best_spectral, compare
+from lsh_jax.study.policies import (
+    CHANCE,
+    FULL,
+    HINDSIGHT,
+    LSH,
+    best_spectral,
+    compare,
+    search_of,
+)
 from lsh_jax.study.scores import score_table
 
 
@@ -64,3 +72,30 @@ def test_hindsight_takes_the_spectral_score_that_orders_the_finals_best(revealin
 
 def test_the_same_replays_are_the_same(revealing, compared):
     assert compare(revealing, 2, replays=12) == compared
+
+
+def test_a_judge_that_is_never_wrong_needs_one_finalist(compared):
+    for name in (LSH, HINDSIGHT, "mean of all exponents"):
+        rows = compared["policies"][name]["by_finalists"]
+        assert len({test for _, _, test, _, _ in rows}) == 1, name
+    rows = compared["policies"][CHANCE]["by_finalists"]
+    assert rows[0][2] > rows[-1][2]
+
+
+def test_judges_that_say_nothing_find_the_same_networks(make_table):
+    finals = np.tile(np.linspace(9, 5, 12), (2, 1))
+    table = make_table(finals, np.ones_like(finals), losses=np.ones_like(finals))
+    table.settings["study"]["early_epochs"] = [2, 3, 4]
+    found = compare(table, 2, replays=4)["policies"]
+    for name in ("LSH, leading 30%", "LSH, paper's recipe", "loss", "loss, averaged"):
+        assert found[name]["by_finalists"] == found[LSH]["by_finalists"], name
+    assert found[CHANCE]["by_finalists"] != found[LSH]["by_finalists"]
+
+
+def test_the_searches_that_are_replayed_are_among_the_networks_of_the_study(revealing):
+    config = search_of(revealing, e0=3, max_evals=6)
+    study = revealing.settings["study"]
+    assert (config.e0, config.ei, config.max_evals) == (3, 1, 6)
+    assert (config.final_epochs, config.sparsity) == (study["final_epochs"], study["sparsity"])
+    assert config.space.death == ("magnitude", "set")
+    assert config.space.death_rate == (0.3, 0.6)

@@ -1,3 +1,5 @@
+import dataclasses
+
 import numpy as np
 import pytest
 
@@ -71,3 +73,43 @@ def test_a_random_search_trains_as_many_as_it_can_pay_for(world):
     order = np.random.default_rng(0).permutation(12)[:3]
     assert found.winner == order.min()
     assert replay_random(world, 5, seed=0).epochs == 20  # one at least
+
+
+def test_of_equal_scores_the_lower_numbers_go_on(world):
+    falling = world._replace(finals=-world.finals)
+    found = replay_halving(falling, scores_of(np.zeros(12)), [7, 2, 11, 9, 4, 5, 6, 10], CONFIG)
+    assert found.winner == 4  # 2 4 5 6 of the first cut, 2 4 of the second
+
+
+def test_a_cut_goes_by_the_scores_of_its_own_epoch(world):
+    scores = scores_of(world.finals) | {4: -world.finals}
+    pool = [0, 1, 2, 3, 4, 5, 6, 7]
+    # Epoch 3 leaves 0 1 2 3; epoch 4 takes the other end of these, 3 2.
+    assert replay_halving(world, scores, pool, CONFIG).winner == 2
+
+
+def test_more_finalists_never_find_a_worse_network_and_always_cost_more(world):
+    scores = scores_of(np.random.default_rng(4).normal(size=12))
+    found = [
+        replay_halving(world, scores, range(8), dataclasses.replace(CONFIG, finalists=count))
+        for count in (1, 2, 3, 4, 8)
+    ]
+    finals = [world.finals[own.winner] for own in found]
+    assert finals == sorted(finals, reverse=True)
+    assert finals[0] > finals[-1] == 60
+    costs = [own.epochs for own in found]
+    assert costs == sorted(set(costs))
+    assert costs[-1] == 8 * 20
+
+
+@pytest.mark.parametrize("halving", ["half", "authors"])
+def test_a_replay_costs_what_the_plan_of_the_search_says(world, halving):
+    config = dataclasses.replace(CONFIG, halving=halving)
+    found = replay_halving(world, scores_of(world.finals), range(8), config)
+    assert found.epochs == num_epochs(config, plan(config))
+
+
+def test_the_winner_is_the_best_on_validation_whatever_it_is_on_test(world):
+    turned = world._replace(tests=world.tests[::-1])
+    found = replay_halving(turned, scores_of(world.finals), range(8), CONFIG)
+    assert (found.winner, found.test) == (0, 81.0)

@@ -1,11 +1,13 @@
+import contextlib
 import dataclasses
 import json
 
+import numpy as np
 import pytest
 
 from lsh_jax.config import ConfigError
 from lsh_jax.study.runner import jobs, run_study
-from lsh_jax.study.table import LINES, finished
+from lsh_jax.study.table import LINES, finished, load_table
 
 
 def lines_of(directory):
@@ -63,3 +65,43 @@ def test_the_unigram_perplexity_is_recorded(trained):
     text = json.loads((trained / "study.json").read_text())["text"]
     assert text["train_tokens"] == 700
     assert 11 < text["unigram_perplexity"] < 13  # twelve words, about alike
+
+
+def test_a_study_that_stopped_and_went_on_has_the_spectra_of_one_that_did_not(
+    trained, tiny_study, corpus, workshops, tmp_path
+):
+    class StopError(Exception):
+        pass
+
+    def on_line(of, line):
+        if (line["seed"], line["epoch"]) == (0, 3) and line["network"] == "0":
+            raise StopError
+
+    short = dataclasses.replace(tiny_study, num_seeds=1, baselines=())
+    for stops in (True, False):
+        told = {"on_line": on_line} if stops else {}
+        with pytest.raises(StopError) if stops else contextlib.nullcontext():
+            run_study(short, corpus, tmp_path, workshops=workshops, **told)
+    own, whole = load_table(tmp_path).trajectories, load_table(trained).trajectories
+    assert set(own) == {("dense", 0), ("0", 0), ("1", 0), ("2", 0)}
+    for key, trajectory in own.items():
+        assert trajectory.spectra.keys() == whole[key].spectra.keys()
+        for name, by_epoch in trajectory.spectra.items():
+            assert by_epoch.keys() == whole[key].spectra[name].keys()
+            for epoch, values in by_epoch.items():
+                np.testing.assert_array_equal(values, whole[key].spectra[name][epoch])
+
+
+def test_a_study_that_is_done_is_left_alone(trained, tiny_study, corpus):
+    before = {path: path.read_bytes() for path in trained.rglob("*.*") if path.name != ".lock"}
+    assert len(before) == 2 + 8  # study.json, lines.jsonl; spectra of all but the baseline
+    run_study(tiny_study, corpus, trained, on_line=lambda of, line: pytest.fail(f"{of} {line}"))
+    assert {path: path.read_bytes() for path in before} == before
+
+
+def test_another_text_is_another_setting_and_another_machine_is_not(trained, tiny_study, corpus):
+    shorter = corpus._replace(train=corpus.train[:600])
+    with pytest.raises(ConfigError, match="whose text differ"):
+        run_study(tiny_study, shorter, trained)
+    run_study(tiny_study, corpus, trained, machine={"day": "another"})
+    assert json.loads((trained / "study.json").read_text())["machine"] == {}

@@ -4,14 +4,12 @@ import numpy as np
 import pytest
 
 from lsh_jax import rnn_lyapunov_spectrum
-from lsh_jax.config import SpectrumConfig
 from lsh_jax.data.batching import columns
 from lsh_jax.language_models import make_language_model
-from lsh_jax.search.language_model_task import make_language_model_task
 from lsh_jax.sparsity import controls
 from lsh_jax.study.settings import candidate_seed, networks
 from lsh_jax.study.trajectories import open_workshop, train_to_the_end
-from lsh_jax.training import without_averages
+from lsh_jax.training import evaluated_params, without_averages
 
 
 @pytest.fixture(scope="module")
@@ -26,10 +24,9 @@ def course(workshop, tiny_study):
     return list(train_to_the_end(workshop, networks(tiny_study)["0"], seed=1))
 
 
-def test_the_mean_of_iterates_is_begun_anew_until_it_goes_on(course, tiny_study, corpus):
+def test_the_mean_of_iterates_is_begun_anew_until_it_goes_on(course, workshop, tiny_study):
     network = networks(tiny_study)["0"]
-    recipe = SpectrumConfig(length=5, burn_in=4, batch=2)
-    task = make_language_model_task(corpus, tiny_study.model, tiny_study.train, recipe).with_seed(1)
+    task = workshop.task.with_seed(1)
     own = controls(network.sparsity)
     state = task.init(jax.random.key(candidate_seed(network, 1)), own, task.hyper)
     state = state._replace(averaging=jnp.ones((), bool))
@@ -85,3 +82,45 @@ def test_the_same_seed_gives_the_same_course(course, workshop, tiny_study):
     assert {k: v for k, v in again.items() if k != "wall_s"} == {
         k: v for k, v in course[0][0].items() if k != "wall_s"
     }
+
+
+def test_spectra_after_an_epoch_are_those_of_its_last_weights_and_of_their_means(
+    course, workshop, tiny_study
+):
+    network = networks(tiny_study)["0"]
+    task, own = workshop.task.with_seed(1), controls(network.sparsity)
+    state = task.init(jax.random.key(candidate_seed(network, 1)), own, task.hyper)
+    state = state._replace(averaging=jnp.ones((), bool))
+    for _ in range(2):
+        state, _ = task.train(without_averages(state), own, task.hyper, task.segments_per_epoch)
+    weights, means = without_averages(state).params, evaluated_params(state)
+    expected = workshop.spectra(weights, means)
+    found = course[1][1]
+    assert found.keys() == expected.keys()
+    for name, values in expected.items():
+        np.testing.assert_array_equal(found[name], values)
+    other = workshop.spectra(means, weights)
+    assert np.abs(found["hidden"] - other["hidden"]).max() > 1e-4  # the two are not alike
+
+
+def test_another_seed_gives_another_course(course, workshop, tiny_study):
+    other = next(train_to_the_end(workshop, networks(tiny_study)["0"], seed=2))[0]
+    assert other["seed"] == 2
+    for name in ("train_nll", "val_nll", "val_nll_averaged", "test_nll_averaged"):
+        assert other[name] != course[0][0][name]
+
+
+def test_a_static_network_is_never_rewired_and_weighs_as_much_as_a_candidate(tiny_table):
+    static = tiny_table.trajectories["static-er", 0]
+    assert not static.churn.any()
+    assert set(static.nonzeros) == set(tiny_table.trajectories["0", 0].nonzeros)
+    assert set(static.nonzeros) == {360}
+    assert set(tiny_table.trajectories["dense", 0].nonzeros) == {720}
+
+
+def test_the_dense_network_learns_that_words_follow_from_each_other(tiny_table):
+    unigram = tiny_table.settings["text"]["unigram_perplexity"]
+    for seed in (0, 1):
+        dense = tiny_table.trajectories["dense", seed]
+        assert dense.final() < 0.8 * unigram
+        assert dense.best_epoch() > 4
