@@ -1,6 +1,6 @@
 """Replays searches on the tables of the studies: who finds the best network for the same epochs?
 
-    python experiments/compare_search.py [--replays=200] [--studies lstm-67 ...]
+    python experiments/compare_search.py [--replays=100] [--studies lstm-67 ...]
     NPROC=1 python experiments/compare_search.py --live=lstm-67 --data-dir=PTB
 
 Proposals, halving and finalists are those of the search itself; what would be trained is looked up
@@ -43,7 +43,7 @@ def main() -> None:
     """Reads the flags, replays and writes."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--studies", nargs="+", choices=[*STUDIES], default=[*STUDIES])
-    parser.add_argument("--replays", type=int, default=200)
+    parser.add_argument("--replays", type=int, default=100)
     parser.add_argument("--live", choices=[*STUDIES])
     parser.add_argument("--data-dir", help="folder of ptb.train.txt, ptb.valid.txt, ptb.test.txt")
     args = parser.parse_args()

@@ -11,18 +11,23 @@ from matplotlib.figure import Figure
 
 from lsh_jax.plots.style import CHANCE, COLOURS, DASHES, DENSE, FAINT, SIZE, house_style
 
+_FLOOR = -15.5  # nats: the distance does not look further down
 BY_CHANCE = "by chance"  # the name of a curve that no judge has drawn
 
 
 @house_style
 def plot_judges(
-    curves: Mapping[str, Mapping[str, Mapping[int, Sequence[float]]]], ylabel: str
+    curves: Mapping[str, Mapping[str, Mapping[int, Sequence[float]]]],
+    ylabel: str,
+    *,
+    one_scale: bool = True,
 ) -> Figure:
     """How well judges foretell the finals, over the epochs, with bands of their intervals.
 
     Args:
       curves: study -> judge -> epoch -> (value, low, high); one panel a study.
       ylabel: what the values are.
+      one_scale: whether all panels have the same y axis.
 
     Returns:
       A Figure.
@@ -30,7 +35,7 @@ def plot_judges(
     columns = min(2, len(curves))
     rows = -(-len(curves) // columns)
     figure = Figure(figsize=(SIZE[0] * columns, SIZE[1] * rows), layout="constrained")
-    panels = np.atleast_1d(figure.subplots(rows, columns, sharey=True)).reshape(-1)
+    panels = np.atleast_1d(figure.subplots(rows, columns, sharey=one_scale)).reshape(-1)
     for axes, (study, judges) in zip(panels, curves.items(), strict=False):
         for number, (judge, points) in enumerate(judges.items()):
             look: dict[str, Any] = {"color": COLOURS[number % 5], "ls": DASHES[number % 5]}
@@ -87,7 +92,8 @@ def plot_training(
     c.plot(np.arange(1, len(perplexities[dense]) + 1), perplexities[dense], **black)
     a.set(title="A  Lyapunov exponents, layer 1, at the end", xlabel="index", ylabel="nats a step")
     b.set(title="B  LS distance to dense", xlabel="epoch", ylabel="nats a step")
-    c.set(title="C  Validation perplexity", xlabel="epoch", ylabel="perplexity", yscale="log")
+    c.set(title="C  Validation perplexity", xlabel="epoch", ylabel="perplexity")
+    a.set_ylim(bottom=_FLOOR)
     a.legend()
     figure.colorbar(colours, ax=c, label="final validation perplexity")
     return figure
@@ -125,7 +131,14 @@ def plot_costs(search: Mapping[str, Any], shown: Sequence[str]) -> Figure:
         title="What a budget buys",
         xlabel="epochs of candidates",
         ylabel="test perplexity",
-        xscale="log",
+        ylim=_seen(search, shown),
     )
     axes.legend(fontsize="small")
     return figure
+
+
+def _seen(search: Mapping[str, Any], shown: Sequence[str]) -> tuple[float, float]:
+    """The part of the y axis where most means lie: a single bad one would flatten the rest."""
+    points = [row for name in shown for row in search["policies"][name]["by_finalists"]]
+    low, high = min(row[3] for row in points), float(np.quantile([row[2] for row in points], 0.9))
+    return low - 0.1 * (high - low), high + 1.0 * (high - low)

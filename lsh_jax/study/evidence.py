@@ -1,5 +1,6 @@
 """The findings of a study, as numbers: from a table to everything that is said of it."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -26,14 +27,15 @@ _FEWEST = 4  # candidates that anything is said of by themselves
 _DIGITS = 3
 
 
-def find(table: Table) -> dict[str, Any]:
+def find(table: Table, epochs: Sequence[int] | None = None) -> dict[str, Any]:
     """Everything that is said of a study, as JSON values; estimates are [value, low, high].
 
     Args:
       table: of the study.
+      epochs: those whose scores are judged; all that have spectra if not given.
     """
     study = table.settings["study"]
-    epochs = study["early_epochs"]
+    epochs = epochs or study["early_epochs"]
     scored = {epoch: score_table(table, epoch) for epoch in epochs}
     learners = np.flatnonzero(learned(table).all(axis=0)).tolist()
     parts = {epoch: own.part(learners) for epoch, own in scored.items()}

@@ -37,7 +37,8 @@ def draw_all(
         | {BY_CHANCE: dict.fromkeys(map(int, study["epochs"]), study["chance_regret"]["3"])}
         for name, study in judged.items()
     }
-    found["regret"] = (plot_judges(curves, "regret of the best of 3, perplexity"), alt)
+    figure = plot_judges(curves, "regret of the best of 3, perplexity", one_scale=False)
+    found["regret"] = (figure, alt)
     for name, table in studies.items():
         alt = f"Spectra, LS distances and perplexities of the networks of {name}"
         found[f"training-{name}"] = (figure_one(table), alt)

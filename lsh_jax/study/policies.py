@@ -70,7 +70,7 @@ def search_of(table: Table, e0: int, max_evals: int) -> SearchConfig:
 
 
 def compare(
-    table: Table, e0: int, *, replays: int = 200, note: Note = lambda text: None
+    table: Table, e0: int, *, replays: int = 100, note: Note = lambda text: None
 ) -> dict[str, Any]:
     """Replays every policy.
 

@@ -58,11 +58,8 @@ def _scouted(study: StudyConfig, **recipe: Any) -> StudyConfig:
     )
 
 
-# Beside these, the settings of the studies themselves.
-SCOUTING: dict[str, StudyConfig] = {
-    "lstm-more-dropout": _scouted(_LSTM, **_dropout(0.5)),
-    "rhn-more-dropout": _scouted(_RHN, **_dropout(0.5)),
-}
+# Beside it, the settings of the studies themselves.
+SCOUTING: dict[str, StudyConfig] = {"lstm-more-dropout": _scouted(_LSTM, **_dropout(0.5))}
 STUDIES: dict[str, StudyConfig] = {
     "lstm-67": dataclasses.replace(_LSTM, baselines=BASELINES),
     "rhn-53": _RHN,

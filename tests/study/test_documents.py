@@ -35,8 +35,14 @@ def test_the_findings_hold_the_other_results_as_they_are(name):
 @pytest.mark.slow
 @pytest.mark.parametrize("name", STUDIES)
 def test_the_findings_follow_from_the_raw_lines(name):
-    again = json.loads(json.dumps(find(load_table(RESULTS / "studies" / name))))
-    _assert_close(again, FINDINGS["studies"][name])
+    # At the epoch that the documents show: all of them take minutes.
+    again = json.loads(json.dumps(find(load_table(RESULTS / "studies" / name), [E0])))
+    expected = json.loads(json.dumps(FINDINGS["studies"][name]))
+    for part in ("all", "learners"):
+        if expected[part]:
+            own = expected[part]["epochs"]
+            expected[part]["epochs"] = {str(E0): own[str(E0)]}
+    _assert_close(again, expected)
 
 
 @pytest.mark.parametrize("name", SCOUTING)
