@@ -1,7 +1,7 @@
 """Hyperpruning: searches for the pruned recurrent network to train, judged by LS distance.
 
     python experiments/hypersearch.py                                     # minutes, any laptop
-    python experiments/hypersearch.py --preset=small                      # an hour on 2 cores
+    python experiments/hypersearch.py --preset=small                      # 40 candidates, minutes
     python experiments/hypersearch.py --preset=paper-lstm --data-dir=PTB --accelerator=gpu
 
 Reads the corpus that --data names; writes a run directory, runs/<time>-<preset>-<seed>, with a
