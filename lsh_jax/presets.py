@@ -177,7 +177,6 @@ _SCOUTED: dict[str, Any] = {
         dropout_output=0.3,
         batch_size=5,
         bptt=20,
-        segments_per_epoch=1,
         max_train_tokens=20_000,
         max_eval_tokens=20_000,
     ),
