@@ -2,13 +2,16 @@
 PYTHON ?= python3
 VENV := .venv/bin
 
-.PHONY: demo test lint
+.PHONY: demo test test-slow lint
 
 demo: .venv/installed
 	$(VENV)/python experiments/hypersearch.py
 
 test: .venv/installed
 	$(VENV)/python -m pytest -n auto --dist loadfile -m "not slow and not aot"
+
+test-slow: .venv/installed
+	$(VENV)/python -m pytest -n auto --dist loadfile -m slow
 
 lint: .venv/installed
 	$(VENV)/ruff check .

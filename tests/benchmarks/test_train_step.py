@@ -135,7 +135,9 @@ def test_pytorch_trains_the_same_model_to_the_same_weights(case):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("question", ["step", "profile", "epoch"])
+@pytest.mark.parametrize(
+    "question", ["step", *(pytest.param(q, marks=pytest.mark.long) for q in ("profile", "epoch"))]
+)
 def test_smoke_prints_a_json_line_a_case_and_a_finished_case_is_not_run_again(
     question, tmp_path, capsys
 ):

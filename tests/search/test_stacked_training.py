@@ -137,6 +137,7 @@ CLOSE = ("score", "ls_distance", "train_nll", "val_nll", "churn")
 
 
 @pytest.mark.slow
+@pytest.mark.long
 def test_the_ledger_of_a_search_is_that_of_one_by_one(tmp_path):
     task = make_task(patience=5)
     space = SpaceConfig(

@@ -74,7 +74,7 @@ SCRIPT = """
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("axes", ["Auto", "Explicit"])
+@pytest.mark.parametrize("axes", ["Auto", pytest.param("Explicit", marks=pytest.mark.long)])
 def test_a_topology_over_four_devices_is_that_of_one_bit_for_bit(axes):
     script = textwrap.dedent(SCRIPT).replace("AXES", repr([axes]))
     command = [sys.executable, "-W", "error", "-c", script]
