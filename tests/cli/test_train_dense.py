@@ -212,7 +212,7 @@ def test_a_run_can_be_resumed_to_more_epochs_but_not_by_another_recipe(
     assert ledger(run) == ledger(whole[0])
     capsys.readouterr()
     assert main([*flags, f"--out={run}", "--resume", "--train.learning-rate=1"]) == 2
-    assert "train.learning_rate was 10.0 and is 1.0" in capsys.readouterr().err
+    assert "train.learning_rate was 20.0 and is 1.0" in capsys.readouterr().err
     assert main([*flags, f"--out={run}"]) == 2
     assert "--out must be a new or empty directory" in capsys.readouterr().err
 
