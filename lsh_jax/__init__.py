@@ -13,7 +13,6 @@ from lsh_jax._version import __version__
 
 if TYPE_CHECKING:
     from lsh_jax import sparsity
-    from lsh_jax.checkpoint import load_model, save_model
     from lsh_jax.config import (
         ConfigError,
         ModelConfig,
@@ -44,6 +43,7 @@ if TYPE_CHECKING:
         running_exponents,
     )
     from lsh_jax.optimizers import reset_slots
+    from lsh_jax.saved_model import load_model, save_model
     from lsh_jax.search.hyperpruning import hyperprune
     from lsh_jax.search.language_model_task import make_language_model_task
     from lsh_jax.search.task import Task, Topology, TrainInfo
@@ -95,7 +95,7 @@ __all__ = (
 )
 
 _MODULES = {
-    "lsh_jax.checkpoint": ("load_model", "save_model"),
+    "lsh_jax.saved_model": ("load_model", "save_model"),
     "lsh_jax.config": (
         "ConfigError",
         "ModelConfig",

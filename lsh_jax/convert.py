@@ -16,9 +16,9 @@ import jax.numpy as jnp
 import numpy as np
 import numpy.typing as npt
 
-from lsh_jax.checkpoint import SavedModel
 from lsh_jax.config import ConfigError, ModelConfig, check, check_flag
 from lsh_jax.language_models import layer_names, make_language_model
+from lsh_jax.saved_model import SavedModel
 from lsh_jax.state_dict import Entry, Layer, Parts, take_apart
 
 _Array = npt.NDArray[np.float32]

@@ -9,7 +9,6 @@ import jax
 import numpy as np
 import numpy.typing as npt
 
-from lsh_jax.checkpoint import SavedModel
 from lsh_jax.config import ConfigError, SpectrumConfig
 from lsh_jax.data import Corpus
 from lsh_jax.data.batching import Windows, columns, evaluation_windows, unigram_nll
@@ -19,6 +18,7 @@ from lsh_jax.language_models import LanguageModel
 from lsh_jax.lyapunov import LyapunovResult, rnn_lyapunov_spectrum
 from lsh_jax.lyapunov.dimensions import kaplan_yorke_dimension
 from lsh_jax.lyapunov.tangents import rows_per_unit
+from lsh_jax.saved_model import SavedModel
 from lsh_jax.sizes import ModelSizes, model_sizes
 from lsh_jax.training import evaluate_windows
 from lsh_jax.types import Array, Params

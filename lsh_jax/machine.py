@@ -5,6 +5,7 @@ import os
 import pathlib
 import platform
 from collections.abc import Iterator
+from typing import IO, Any
 
 try:
     import fcntl
@@ -18,11 +19,43 @@ class InUseError(RuntimeError):
 
 def visible_cores() -> str:
     """The cores that XLA may use: `NPROC` if it is set, else those this process may run on."""
-    if "NPROC" in os.environ:
-        return os.environ["NPROC"]
+    return os.environ.get("NPROC") or str(available_cores())
+
+
+def available_cores() -> int:
+    """The cores that this process may run on."""
     if hasattr(os, "sched_getaffinity"):  # Linux
-        return str(len(os.sched_getaffinity(0)))
-    return str(os.cpu_count())
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+@contextlib.contextmanager
+def exclusive(file: IO[Any]) -> Iterator[None]:
+    """Keeps other processes that ask for the same from an open file in the block."""
+    if fcntl is None:
+        yield
+        return
+    fcntl.flock(file, fcntl.LOCK_EX)
+    try:
+        yield
+    finally:
+        fcntl.flock(file, fcntl.LOCK_UN)
+
+
+def is_locked(folder: pathlib.Path) -> bool:
+    """Whether a process holds a folder by `locked`; the lock's file is left as it is.
+
+    Where the system has no such locks, nobody is known to hold anything.
+    """
+    path = folder / ".lock"
+    if fcntl is None or not path.is_file():
+        return False
+    with path.open("rb") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+    return False
 
 
 @contextlib.contextmanager

@@ -1,6 +1,7 @@
 """The settings of the command, and the presets they start from."""
 
 import dataclasses
+import math
 from collections.abc import Mapping
 from typing import Any, Literal
 
@@ -32,6 +33,7 @@ Preset = Literal[
     "zilly-rhn",
 ]
 SpacePreset = Literal["default", "lsh-authors", "wide"]
+ExecutorName = Literal["serial", "process", "ray"]
 
 # What a preset of the space sets over the library's own space, whatever that of --preset is; how
 # often topologies are updated is left to --preset where it is not named here, for `e0` goes by it.
@@ -133,6 +135,25 @@ class Settings(TrainingSettings):
     """A dense network to compare with: a run directory, or a saved model (reference: final)."""
     dense_seeds: int = 1
     """Dense networks trained; above 1 their distance to each other shows the noise floor."""
+    try_first: tuple[str, ...] = ()
+    """Candidates to begin with, e.g. --try death=set,death_rate=0.5 init=er; controls that are not
+    named are drawn at random."""
+    settled_after: int = 0
+    """Close the pool once the best score is so many candidates old; 0 to fill it."""
+    executor: ExecutorName = "serial"
+    """Where candidates train: in this process, in processes of this machine, or on a Ray cluster
+    (extra `ray`). The results are the same."""
+    workers: int | Literal["auto"] = "auto"
+    """Candidates that train at a time, but with serial; auto for one a GPU, else one for every
+    NPROC cores."""
+    worker_gpus: float = 1.0
+    """GPUs of each worker with --executor=ray; a fraction packs several on one."""
+    ray_address: str | None = None
+    """Head of the Ray cluster; RAY_ADDRESS, or a new cluster on this machine, if not given."""
+    retries: int = 2
+    """Further attempts for a candidate whose worker died."""
+    time_limit: float = math.inf
+    """Seconds that an epoch of a candidate may take, with compiling; one that takes longer fails."""
     population: int | Literal["auto"] = 1
     """Candidates trained side by side in one program; auto for as many as fit the memory."""
     keep_checkpoints: bool = False

@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 
 from lsh_jax import ModelConfig, SpectrumConfig, make_language_model
-from lsh_jax.checkpoint import SavedModel
 from lsh_jax.config import ConfigError
 from lsh_jax.data import Corpus
 from lsh_jax.evaluation import (
@@ -18,6 +17,7 @@ from lsh_jax.evaluation import (
     weigh,
 )
 from lsh_jax.lyapunov import LyapunovResult
+from lsh_jax.saved_model import SavedModel
 
 WORDS = ("a", "b", "<unk>", "<eos>", "c")
 

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 import tyro
 
-from lsh_jax.checkpoint import SavedModel, load_model, write_json
+from lsh_jax.checkpoint import write_json
 from lsh_jax.cli.flags import read_flags
 from lsh_jax.cli.running import Command, run_command
 from lsh_jax.cli.workplace import cache_directory, open_device
@@ -30,6 +30,7 @@ from lsh_jax.evaluation import (
 from lsh_jax.lyapunov import LyapunovResult, select_layer
 from lsh_jax.lyapunov.tangents import rows_per_unit
 from lsh_jax.plots.lyapunov import plot_layers
+from lsh_jax.saved_model import SavedModel, load_model
 from lsh_jax.sizes import describe_network
 
 _STRANGE = 0.2  # share of unknown words from which a text is not the model's

@@ -80,13 +80,17 @@ def with_flags(message: str, settings: type) -> str:
 def _split_sets(arguments: Sequence[str]) -> list[str]:
     """Turns the comma lists of --space.* into the separate words that tyro reads.
 
-    It knows True and False by these spellings alone; true and false are meant as well.
+    It knows True and False by these spellings alone; true and false are meant as well. --try is
+    --try-first, as no field can be called `try`.
     """
     split: list[str] = []
     in_space = False
     for argument in arguments:
         if argument.startswith("--"):
             flag, equals, value = argument.partition("=")
+            if flag == "--try":
+                flag = "--try-first"
+                argument = flag + equals + value
             in_space = flag.startswith("--space.")
             split += [flag, *_words(value)] if in_space and equals else [argument]
         else:

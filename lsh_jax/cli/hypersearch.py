@@ -1,16 +1,17 @@
 """The command `python experiments/hypersearch.py`: settings in, run directory and report out."""
 
 import dataclasses
+import os
 import pathlib
 from collections.abc import Sequence
 
 import jax
 
-from lsh_jax.checkpoint import SavedModel, load_model
+from lsh_jax.cli.executors import open_executor
 from lsh_jax.cli.flags import given, read_flags
 from lsh_jax.cli.running import Command, run_command, run_directory
 from lsh_jax.cli.workplace import Workplace, cache_directory, open_device, recorded, set_up
-from lsh_jax.config import ConfigError
+from lsh_jax.config import ConfigError, check
 from lsh_jax.estimate import (
     describe_model,
     describe_plan,
@@ -19,13 +20,16 @@ from lsh_jax.estimate import (
     estimate,
     total_epochs,
 )
+from lsh_jax.machine import visible_cores
 from lsh_jax.presets import Settings, starting_point, to_json
 from lsh_jax.progress import progress
 from lsh_jax.report import headline, write_report
-from lsh_jax.search.dense import DenseReference, foreign_dense, load_dense
+from lsh_jax.saved_model import SavedModel, load_model
+from lsh_jax.search import stopping
+from lsh_jax.search.dense import DenseReference, SearchError, foreign_dense, load_dense
 from lsh_jax.search.hyperpruning import hyperprune
 from lsh_jax.search.run_directory import LEDGER, check_vacant
-from lsh_jax.search.space import check_space
+from lsh_jax.search.space import check_space, tried
 from lsh_jax.search.successive_halving import plan
 from lsh_jax.search.task import Task
 from lsh_jax.search.trial import DENSE
@@ -60,6 +64,8 @@ def _search(settings: Settings) -> int:
     cache, out = cache_directory(settings.cache_dir), pathlib.Path(str(settings.out))
     if not settings.dry_run:
         check_vacant(out, resume=settings.resume)
+    if settings.executor != "serial":  # the driver leaves the memory of a GPU to the workers
+        os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
     device = open_device(settings.accelerator, cache)
     saved, settings = _foreign_model(settings)
     place = set_up(settings, cache, saved.vocabulary if saved else None)
@@ -71,20 +77,43 @@ def _search(settings: Settings) -> int:
         return 0
     print(describe_rounds(settings))
     print(f"Run directory: {out}")
-    task = place.task
-    with progress(total_epochs(settings), task.segments_per_epoch, place.unigram) as listener:
-        found = hyperprune(
-            task,
-            settings.search(),
-            out=out,
-            dense=_dense(settings, task, saved),
-            cache_dir=cache,
-            resume=settings.resume,
-            settings=recorded(to_json(settings), place, device),
-            keep_all_checkpoints=settings.keep_checkpoints,
-            population=settings.population,
-            on_event=listener,
-        )
+    return _run(settings, place, device, cache, saved)
+
+
+def _run(
+    settings: Settings,
+    place: Workplace,
+    device: jax.Device,
+    cache: pathlib.Path,
+    saved: SavedModel | None,
+) -> int:
+    """Searches, and writes the report; also of a search that fails."""
+    task, out = place.task, pathlib.Path(str(settings.out))
+    vocabulary = saved.vocabulary if saved else None
+    try:
+        with (
+            open_executor(settings, cache, vocabulary) as executor,
+            stopping.on_signals(),
+            progress(total_epochs(settings), task.segments_per_epoch, place.unigram) as listener,
+        ):
+            found = hyperprune(
+                task,
+                settings.search(),
+                executor,
+                out=out,
+                dense=_dense(settings, task, saved),
+                cache_dir=cache,
+                resume=settings.resume,
+                settings=recorded(to_json(settings), place, device),
+                keep_all_checkpoints=settings.keep_checkpoints,
+                population=settings.population,
+                time_limit=settings.time_limit,
+                on_event=listener,
+            )
+    except SearchError:
+        write_report(out)
+        print(f"Report: {out / 'report.html'}")
+        raise
     write_report(out)
     print(headline(found.result))
     print(f"Report: {out / 'report.html'}")
@@ -94,6 +123,12 @@ def _search(settings: Settings) -> int:
 def _check(settings: Settings) -> None:
     """Refuses what cannot work before anything is loaded."""
     plan(settings.search())  # refuses rounds that do not fit
+    tried(settings.search())
+    check(settings.time_limit > 0, "time_limit", "be positive", settings.time_limit)
+    check(settings.retries >= 0, "retries", "be at least 0", settings.retries)
+    check(settings.worker_gpus >= 0, "worker_gpus", "be at least 0", settings.worker_gpus)
+    cores = visible_cores()
+    check(cores.isdecimal() and int(cores) > 0, "NPROC", "be a number of cores", cores)
     has_gates = settings.model.cell != "tanh"
     momentum = settings.train.momentum > 0
     check_space(settings.space, momentum=momentum, gates=has_gates, matrices=True)

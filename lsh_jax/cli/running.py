@@ -4,6 +4,7 @@ import dataclasses
 import itertools
 import pathlib
 import re
+import signal
 import sys
 import time
 from collections.abc import Callable, Sequence
@@ -16,7 +17,8 @@ from lsh_jax.presets import TrainingSettings
 from lsh_jax.search.dense import SearchError
 from lsh_jax.search.ledger import LedgerError
 
-_BAD_INPUT, _FAILED, _INTERRUPTED = 2, 1, 130  # exit statuses
+_BAD_INPUT, _FAILED = 2, 1  # exit statuses
+_KILLED = 128  # and the number of the signal, as shells have it
 _RUNS = pathlib.Path("runs")
 
 
@@ -39,7 +41,7 @@ def run_command(command: Command, arguments: Sequence[str] | None) -> int:
       arguments: without the program's name; those of the process if not given.
 
     Returns:
-      The exit status: 0 done, 1 failed, 2 bad input, 130 interrupted.
+      The exit status: 0 done, 1 failed, 2 bad input, 130 interrupted, 143 terminated.
     """
     out: pathlib.Path | None = None
     kind: type = TrainingSettings
@@ -56,11 +58,11 @@ def run_command(command: Command, arguments: Sequence[str] | None) -> int:
     except (SearchError, LedgerError, CheckpointError, OSError) as error:
         print(f"failed: {error}", file=sys.stderr)
         return _FAILED
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as stop:
         begun = out is not None and (out / "config.json").is_file()
         how = f"the same command with --resume --out={out} goes on from here"
         print(f"\ninterrupted; {how if begun else 'nothing was begun'}", file=sys.stderr)
-        return _INTERRUPTED
+        return _KILLED + getattr(stop, "number", signal.SIGINT)
 
 
 def run_directory(settings: TrainingSettings, kind: str = "") -> pathlib.Path:

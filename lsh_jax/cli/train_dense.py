@@ -7,13 +7,13 @@ from typing import Any
 from lsh_jax.checkpoint import write_json
 from lsh_jax.cli.flags import given, read_flags
 from lsh_jax.cli.running import Command, run_command, run_directory
-from lsh_jax.cli.segments import keep_segments
 from lsh_jax.cli.workplace import Workplace, cache_directory, open_device, recorded, set_up
 from lsh_jax.config import check
 from lsh_jax.estimate import describe_unused_rows, measure_epoch
 from lsh_jax.plots.history import plot_history
 from lsh_jax.presets import TrainingSettings, starting_point, to_json, training_part
 from lsh_jax.progress import about, duration, training_progress
+from lsh_jax.search import stopping
 from lsh_jax.search.dense import DenseReference, train_dense
 from lsh_jax.search.ledger import Ledger, best_epoch, perplexity
 from lsh_jax.search.run_directory import (
@@ -77,11 +77,13 @@ def _train(settings: TrainingSettings) -> int:
         config = {"fingerprint": task.fingerprint(), "seed": seed}
         written = recorded(to_json(settings), place, device)
         record_settings(out, config | written, resume=settings.resume)
-        with training_progress(
-            epochs, done, task.segments_per_epoch, tokens, place.unigram
-        ) as listener:
-            kept = keep_segments(task, out, listener)
-            dense = train_dense(kept.task, epochs, seed, out, kept.on_event, {})
+        with (
+            stopping.on_signals(),
+            training_progress(
+                epochs, done, task.segments_per_epoch, tokens, place.unigram
+            ) as listener,
+        ):
+            dense = train_dense(task, epochs, seed, out, listener, {})
         result = _summarise(settings, place, dense, sizes)
         task.save(dense.state, out / "model")
         gather_spectra(out)

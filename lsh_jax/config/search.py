@@ -139,6 +139,11 @@ class SearchConfig(Config):
     """What a round divides the number of candidates by, with halving=eta."""
     dense_seeds: int = 1
     """Dense networks trained; more than one gives the seed-to-seed distance as a noise floor."""
+    try_first: tuple[str, ...] = ()
+    """Candidates that the pool begins with, each as "death=set,death_rate=0.5"; controls that are
+    not named are drawn at random."""
+    settled_after: int = 0
+    """The pool is closed once the best score is so many distinct candidates old; 0 to fill it."""
     space: SpaceConfig = dataclasses.field(default_factory=SpaceConfig)
 
     def __post_init__(self) -> None:
@@ -152,6 +157,13 @@ class SearchConfig(Config):
         for name in counts:
             check(getattr(self, name) >= 1, name, "be at least 1", getattr(self, name))
         check(self.eta >= 2, "eta", "be at least 2", self.eta)
+        check(self.settled_after >= 0, "settled_after", "be at least 0", self.settled_after)
+        texts = isinstance(self.try_first, tuple) and all(
+            isinstance(t, str) for t in self.try_first
+        )
+        check(texts, "try_first", "be a tuple of texts", self.try_first)
+        few = len(self.try_first) <= self.max_evals
+        check(few, "try_first", f"name at most max_evals={self.max_evals}", self.try_first)
         check(0 < self.sparsity < 1, "sparsity", "lie in (0, 1)", self.sparsity)
         check(0 <= self.seed < 2**31, "seed", "lie in [0, 2^31)", self.seed)
         self._check_first_score()

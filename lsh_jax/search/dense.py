@@ -10,14 +10,15 @@ from typing import Any, NamedTuple
 from lsh_jax.checkpoint import (
     CheckpointError,
     has_checkpoint,
-    restore_checkpoint,
     save_checkpoint,
 )
 from lsh_jax.config import ConfigError
+from lsh_jax.search.epoch import LiveStates, load_state, run_epoch
 from lsh_jax.search.ledger import Ledger, Record, best_epoch, has_ended
 from lsh_jax.search.run_directory import (
     LEDGER,
     checkpoint_path,
+    differences,
     keep_checkpoints,
     load_spectra,
     read_settings,
@@ -25,15 +26,7 @@ from lsh_jax.search.run_directory import (
 )
 from lsh_jax.search.scores import Spectra, Spectrum, alike, distance
 from lsh_jax.search.task import Task, TaskState
-from lsh_jax.search.trial import (
-    DENSE,
-    Candidate,
-    LiveStates,
-    Measurement,
-    load_state,
-    make_record,
-    run_epoch,
-)
+from lsh_jax.search.trial import DENSE, Candidate, Measurement, make_record
 from lsh_jax.sparsity import controls as make_controls
 
 OnEvent = Callable[[str, Mapping[str, Any]], None]  # (kind of event, what it carries)
@@ -101,6 +94,8 @@ def train_dense(
             on_event("segment", {"trial": "dense", "epoch": epoch, "done": done})
 
         measured = run_epoch(task, directory, candidate, epoch, live, on_segment)
+        for text in measured.notices:
+            on_event("notice", {"text": text})
         if measured.failure is not None:
             raise SearchError(
                 f"The dense network failed in epoch {epoch}: {measured.failure}. "
@@ -112,7 +107,7 @@ def train_dense(
         ledger.append(record)
         keep_checkpoints(directory, "dense", {epoch, best_epoch(ledger.history("dense"))})
         on_event("record", {"record": record})
-    return load_reference(task, directory, ledger, candidate)
+    return load_reference(task, directory, ledger, candidate, on_event)
 
 
 def early_end(history: list[Record]) -> str:
@@ -147,8 +142,15 @@ def name_remedy(chosen: Iterable[str]) -> str:
     return f"{text}, or change {others}." if others else f"{text}."
 
 
-def load_dense(task: Task, directory: pathlib.Path) -> DenseReference:
+def load_dense(
+    task: Task, directory: pathlib.Path, on_event: OnEvent | None = None
+) -> DenseReference:
     """Takes the dense network of an earlier run.
+
+    Args:
+      task: the task.
+      directory: of the run.
+      on_event: told of damaged checkpoints.
 
     Raises:
       ConfigError: when there is none, or when it was trained on another task.
@@ -157,11 +159,12 @@ def load_dense(task: Task, directory: pathlib.Path) -> DenseReference:
     if not ledger.history("dense"):
         raise ConfigError(f"`dense` must be a run with a dense network, got {str(directory)!r}.")
     recorded = read_settings(directory).get("fingerprint", "")
-    differences = _differences(recorded, task.fingerprint())
-    if differences:
+    found = [text.split(" ")[0].split(".")[0] for text in differences(recorded, task.fingerprint())]
+    if found:
+        parts = ", ".join(dict.fromkeys(found))
         raise ConfigError(
             f"`dense` must be trained on the same task, got {str(directory)!r}, which differs in "
-            f"{', '.join(differences)}. Repeat that run's settings, or leave --dense out."
+            f"{parts}. Repeat that run's settings, or leave --dense out."
         )
     tuned = ledger.history("dense")[0].controls
     if tuned:
@@ -172,7 +175,8 @@ def load_dense(task: Task, directory: pathlib.Path) -> DenseReference:
         )
     try:
         candidate = Candidate("dense", DENSE, ledger.history("dense")[0].seed)
-        return load_reference(task, directory, ledger, candidate)
+        on_event = on_event or (lambda kind, values: None)
+        return load_reference(task, directory, ledger, candidate, on_event)
     except CheckpointError as error:
         raise ConfigError(f"`dense` must be a whole run: {error}") from error
 
@@ -200,17 +204,6 @@ def foreign_dense(task: Task, state: TaskState, seed: int) -> DenseReference:
     )
     record = make_record(Candidate("dense", DENSE, seed), 0, None, measured)
     return DenseReference([record], {0: spectra}, state)
-
-
-def _differences(recorded: str, own: str) -> list[str]:
-    """The parts of two fingerprints that differ; fingerprints of ours are JSON objects."""
-    if recorded == own:
-        return []
-    try:
-        old, new = json.loads(recorded), json.loads(own)
-        return sorted(name for name in old | new if old.get(name) != new.get(name))
-    except (ValueError, AttributeError, TypeError):
-        return ["the task's fingerprint"]
 
 
 def adopt(
@@ -245,7 +238,7 @@ def adopt(
 
 
 def load_reference(
-    task: Task, directory: pathlib.Path, ledger: Ledger, candidate: Candidate
+    task: Task, directory: pathlib.Path, ledger: Ledger, candidate: Candidate, on_event: OnEvent
 ) -> DenseReference:
     """A dense network that is trained already, as the reference, whatever its trial is called.
 
@@ -254,13 +247,17 @@ def load_reference(
       directory: of its spectra and of the checkpoint of its best epoch.
       ledger: of that directory.
       candidate: the network.
+      on_event: told of damaged checkpoints.
 
     Returns:
       The reference; its records are those of training it as "dense".
     """
-    name, records = candidate.trial, ledger.history(candidate.trial)
+
+    def tell(text: str) -> None:
+        on_event("notice", {"text": text})
+
+    records = ledger.history(candidate.trial)
     spectra = {record.epoch: load_spectra(directory, record) for record in records}
-    template = load_state(task, directory, candidate, 0)
-    path = checkpoint_path(directory, name, best_epoch(records))
+    state = load_state(task, directory, candidate, best_epoch(records), tell)
     own = [dataclasses.replace(r, trial="dense", round=None, score=None) for r in records]
-    return DenseReference(own, spectra, restore_checkpoint(path, template))
+    return DenseReference(own, spectra, state)

@@ -1,30 +1,31 @@
 """Trains candidates through the ledger: what it holds already is not trained again."""
 
+import collections
 import dataclasses
-import functools
 import math
 import pathlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, wait
 from typing import NamedTuple
 
 from lsh_jax.config import SearchConfig
+from lsh_jax.search import stopping
 from lsh_jax.search.dense import DenseReference, OnEvent, early_end, has_passed
-from lsh_jax.search.executors import Executor
-from lsh_jax.search.groups import run_epoch_together
-from lsh_jax.search.ledger import Ledger, LedgerError, Record, TrialId, best_epoch, has_ended
+from lsh_jax.search.executors import Executor, Job
+from lsh_jax.search.ledger import Ledger, LedgerError, Record, best_epoch, has_ended
 from lsh_jax.search.population import Population
 from lsh_jax.search.run_directory import keep_checkpoints, save_spectra
 from lsh_jax.search.scores import alike, distance, reference_epoch, score
 from lsh_jax.search.task import Task
 from lsh_jax.search.trial import (
     Candidate,
-    LiveStates,
     Measurement,
     TaskFailure,
     make_record,
     recorded_controls,
-    run_epoch,
 )
+
+_PATIENCE = 0.5  # seconds between looks at whether a stop has been asked for
 
 
 class Search(NamedTuple):
@@ -37,10 +38,10 @@ class Search(NamedTuple):
       ledger: of that directory.
       dense: what candidates are compared with; None while the dense network itself is tuned:
         then every candidate is dense, and the validation nll is its score.
-      executor: where an epoch runs.
+      executor: where epochs run.
       population: how many candidates train side by side.
       least_epochs: that a network trains for, whatever the task's patience.
-      live: states in memory.
+      time_limit: seconds that an epoch of a candidate may train.
       on_event: the listener.
       keep_all: keep the checkpoints of losers.
     """
@@ -53,7 +54,7 @@ class Search(NamedTuple):
     executor: Executor
     population: Population
     least_epochs: int
-    live: LiveStates
+    time_limit: float
     on_event: OnEvent
     keep_all: bool
 
@@ -80,18 +81,34 @@ def advance(
         history = search.ledger.history(candidate.trial)
         if history and history[0].controls != recorded_controls(candidate):
             raise LedgerError(f"Trial {candidate.trial} has other controls in the ledger than now.")
-    waiting = [c for c in candidates if _goes_on(search, c, epochs, patience)]
-    while waiting:
-        group, waiting = waiting[: search.population.size], waiting[search.population.size :]
-        for epoch in range(1, epochs + 1):
-            due = [
-                candidate
-                for candidate in group
-                if len(search.ledger.history(candidate.trial)) == epoch - 1
-                and _goes_on(search, candidate, epochs, patience)
-            ]
-            for candidate, measured in _run(search, due, epoch):
-                _close(search, candidate, epoch, search_round, measured, patience)
+    waiting = collections.deque(c for c in candidates if _goes_on(search, c, epochs, patience))
+    running: dict[Future[list[Measurement]], _Epoch] = {}  # in the order of submission
+    try:
+        while waiting or running:
+            while waiting and len(running) < search.executor.workers and not stopping.asked():
+                size = min(search.population.size, len(waiting))
+                _start(search, running, [waiting.popleft() for _ in range(size)])
+            if not running:
+                break
+            for future in _done(search, running):
+                epoch = running.pop(future)
+                failure = future.exception()
+                if isinstance(failure, stopping.Interrupted):
+                    stopping.ask(failure.number)
+                    continue
+                if isinstance(failure, TaskFailure):
+                    waiting.extendleft(reversed(_separate(search, epoch, str(failure))))
+                    continue
+                for candidate, measured in zip(epoch.due, future.result(), strict=True):
+                    _close(search, candidate, epoch.number, search_round, measured, patience)
+                group = [c for c in epoch.group if _goes_on(search, c, epochs, patience)]
+                if group and not stopping.asked():
+                    _start(search, running, group)
+    except Exception:
+        search.executor.stop()  # what runs beside a job that failed writes, too
+        wait(running)
+        raise
+    stopping.check()
 
 
 def _goes_on(search: Search, candidate: Candidate, epochs: int, patience: int) -> bool:
@@ -102,33 +119,46 @@ def _goes_on(search: Search, candidate: Candidate, epochs: int, patience: int) -
     return not has_ended(history, patience, search.least_epochs)
 
 
-def _run(
-    search: Search, due: Sequence[Candidate], epoch: int
-) -> Iterator[tuple[Candidate, Measurement]]:
-    """Runs an epoch of candidates: as one group if that can be, else one after another."""
+class _Epoch(NamedTuple):
+    """What runs as one job."""
 
-    def on_segment(trial: TrialId, done: int) -> None:
-        search.on_event("segment", {"trial": trial, "epoch": epoch, "done": done})
+    group: list[Candidate]  # that go on side by side
+    due: list[Candidate]  # those of them that are behind the others, and train this epoch
+    number: int
 
-    where = search.task, search.run
-    if len(due) > 1 and search.population.size > 1:
-        try:
-            found = search.executor.submit(
-                run_epoch_together, *where, due, epoch, search.live, on_segment
-            ).result()
-        except TaskFailure as failure:
-            reason = str(failure)
-        else:
-            yield from zip(due, found, strict=True)
-            return
-        # Out of the handler: in there the failure holds on to the memory it was raised over.
-        search.population.size = 1
-        text = f"{len(due)} candidates side by side failed ({reason}): they go on one by one"
-        search.on_event("notice", {"text": text})
+
+def _start(
+    search: Search, running: dict[Future[list[Measurement]], _Epoch], group: list[Candidate]
+) -> None:
+    """Starts the next epoch of a group, all of which go on."""
+    done = {c.trial: len(search.ledger.history(c.trial)) for c in group}
+    number = min(done.values()) + 1
+    due = [candidate for candidate in group if done[candidate.trial] == number - 1]
     for candidate in due:
-        call = functools.partial(on_segment, candidate.trial)
-        future = search.executor.submit(run_epoch, *where, candidate, epoch, search.live, call)
-        yield candidate, future.result()
+        search.on_event("started", {"trial": candidate.trial, "epoch": number})
+    job = Job(search.run, tuple(due), number, search.task.fingerprint(), search.time_limit)
+    running[search.executor.submit(job)] = _Epoch(group, due, number)
+
+
+def _done(
+    search: Search, running: dict[Future[list[Measurement]], _Epoch]
+) -> list[Future[list[Measurement]]]:
+    """Waits for jobs to end; those that did, in the order of submission."""
+    while True:
+        ended, _ = wait(running, timeout=_PATIENCE, return_when=FIRST_COMPLETED)
+        if ended:
+            return [future for future in running if future in ended]
+        if stopping.asked():
+            search.executor.stop()
+
+
+def _separate(search: Search, epoch: _Epoch, reason: str) -> list[Candidate]:
+    """A group that cannot train side by side: its candidates go on one by one, as do all others."""
+    search.population.size = 1
+    count = len(epoch.due)
+    text = f"{count} candidates side by side failed ({reason}): they go on one by one"
+    search.on_event("notice", {"text": text})
+    return epoch.group
 
 
 def _close(
@@ -140,6 +170,8 @@ def _close(
     patience: int,
 ) -> None:
     """Scores an epoch and writes it into the ledger."""
+    for text in measured.notices:
+        search.on_event("notice", {"text": text})
     record = make_record(candidate, epoch, search_round, measured)
     if measured.failure is None:
         record = _scored(search, record, measured)

@@ -4,29 +4,30 @@ Evaluation, spectra, checkpoints and failures are a network's own, as in `trial`
 those of `run_epoch`, whatever becomes of the others of the group.
 """
 
+import math
 import pathlib
 import time
 from collections.abc import Callable, Sequence
 
 import jax
 
-from lsh_jax.search.ledger import TrialId
-from lsh_jax.search.task import SideBySide, Task, TaskState, TrainInfo
-from lsh_jax.search.trial import (
-    NOTHING,
-    Candidate,
+from lsh_jax.search import stopping
+from lsh_jax.search.epoch import (
+    Guard,
     LiveStates,
-    Measurement,
-    TaskFailure,
     added,
-    attempt,
     copied_masks,
     diverged,
     keep,
     measure,
-    own_hyper,
+    no_guard,
     take_states,
+    too_long,
 )
+from lsh_jax.search.ledger import TrialId
+from lsh_jax.search.segments import NOTHING
+from lsh_jax.search.task import SideBySide, Task, TaskState, TrainInfo
+from lsh_jax.search.trial import Candidate, Measurement, TaskFailure, attempt, own_hyper
 from lsh_jax.sparsity import controls as make_controls
 
 OnSegment = Callable[[TrialId, int], None]  # (trial, number of its segments done in the epoch)
@@ -39,6 +40,9 @@ def run_epoch_together(
     epoch: int,
     live: LiveStates,
     on_segment: OnSegment,
+    *,
+    time_limit: float = math.inf,
+    guard: Guard = no_guard,
 ) -> list[Measurement]:
     """Trains candidates from their checkpoints of `epoch - 1` to those of `epoch`.
 
@@ -49,18 +53,23 @@ def run_epoch_together(
       epoch: the epoch to make, from 1.
       live: states still in memory, used in place of checkpoints; holds the new ones afterwards.
       on_segment: called for every network after every segment.
+      time_limit: seconds that training may take for each network.
+      guard: `guard(seconds)` stands around the training of all.
 
     Returns:
       The measurements, each with an equal share of the seconds of training.
 
     Raises:
-      TaskFailure: when the group cannot be trained as one, for want of memory say. Then whatever
-        checkpoints of `epoch` it has written are to be written anew.
+      TaskFailure: when the group cannot be trained as one, for want of memory or time, say. Then
+        whatever checkpoints of `epoch` it has written are to be written anew.
+      Interrupted: when a stop has been asked for; the epoch is lost.
     """
     assert task.side_by_side is not None
+    stopping.check()
     started = time.perf_counter()
+    notices: list[str] = []
     try:
-        states = take_states(task, run, candidates, epoch, live)
+        states = take_states(task, run, candidates, epoch, live, notices.append)
     except jax.errors.JaxRuntimeError as error:  # damaged checkpoints are other errors
         raise TaskFailure(str(error).split("\n")[0][:300]) from error
     before = [
@@ -68,7 +77,11 @@ def run_epoch_together(
         for candidate, state in zip(candidates, states, strict=True)
     ]
     # Handed over with no reference left here: a stack is as large as what it is made of.
-    states, totals, found = _train(task, task.side_by_side, candidates, states, on_segment)
+    seconds = time_limit * len(candidates)
+    with guard(seconds):
+        states, totals, found = _train(
+            task, task.side_by_side, candidates, states, seconds, on_segment
+        )
     share = (time.perf_counter() - started) / len(candidates)
     for index, candidate in enumerate(candidates):
         started, state, measured = time.perf_counter(), states[index], found[index]
@@ -80,7 +93,9 @@ def run_epoch_together(
                     raise
                 measured = Measurement(failure=str(failure))
         keep(run, candidate, epoch, live, state, measured)
-        found[index] = measured._replace(wall_s=share + time.perf_counter() - started)
+        wall_s = share + time.perf_counter() - started
+        found[index] = measured._replace(wall_s=wall_s, notices=tuple(notices))
+        notices.clear()  # told once
     return [measured for measured in found if measured is not None]
 
 
@@ -89,6 +104,7 @@ def _train(
     side_by_side: SideBySide,
     candidates: Sequence[Candidate],
     states: list[TaskState],
+    time_limit: float,
     on_segment: OnSegment,
 ) -> tuple[list[TaskState], list[TrainInfo], list[Measurement | None]]:
     """The states after an epoch, what was done, and what failed on the way."""
@@ -98,13 +114,17 @@ def _train(
     states.clear()
     totals = [NOTHING] * len(candidates)
     failed: list[Measurement | None] = [None] * len(candidates)
+    started = time.perf_counter()
     for segment in range(task.segments_per_epoch):
+        stopping.check()
         group, infos = attempt(side_by_side.train, group)
         for index, candidate in enumerate(candidates):
             if failed[index] is None:  # one that failed is trained on, to no end
                 totals[index] = added(totals[index], infos[index])
                 on_segment(candidate.trial, segment + 1)
                 failed[index] = diverged(totals[index])
+        if time.perf_counter() - started > time_limit:
+            raise TaskFailure(too_long(time_limit / len(candidates)))
         if None not in failed:
             break
     return attempt(side_by_side.unstack, group), totals, failed

@@ -9,6 +9,7 @@ up to rounding where candidates train side by side.
 
 import contextlib
 import json
+import math
 import pathlib
 import tempfile
 import time
@@ -29,6 +30,7 @@ from lsh_jax.search.dense import (
     train_dense,
 )
 from lsh_jax.search.driver import Search, advance
+from lsh_jax.search.epoch import load_state
 from lsh_jax.search.executors import Executor, SerialExecutor
 from lsh_jax.search.ledger import Ledger, LedgerError, Record, best_epoch, has_ended
 from lsh_jax.search.pool import fill_pool
@@ -47,10 +49,11 @@ from lsh_jax.search.run_directory import (
     record_settings,
 )
 from lsh_jax.search.scores import reference_epoch
+from lsh_jax.search.space import tried
 from lsh_jax.search.successive_halving import last_scored_epoch, plan
 from lsh_jax.search.summary import summarise
 from lsh_jax.search.task import Task, TaskState, segments_between_updates
-from lsh_jax.search.trial import Candidate, load_state
+from lsh_jax.search.trial import Candidate
 from lsh_jax.search.tuning import UNTUNED, Tuning, check_dense_given, tune_dense
 
 
@@ -82,6 +85,7 @@ def hyperprune(
     settings: Mapping[str, Any] | None = None,
     keep_all_checkpoints: bool = False,
     population: PopulationSize = 1,
+    time_limit: float = math.inf,
     on_event: OnEvent | None = None,
 ) -> SearchResult:
     """Searches for the pruned network to train.
@@ -89,7 +93,8 @@ def hyperprune(
     Args:
       task: what is trained, see `lsh_jax.search.task.Task`.
       config: how it is searched.
-      executor: where trials run; serially in this process if not given.
+      executor: where epochs of candidates are trained, see `lsh_jax.search.executors`; in this
+        process if not given. It is not closed.
       out: the run directory, new or empty; a temporary one if not given.
       dense: a dense network to compare with; trained if not given.
       cache_dir: keeps trained dense networks between runs; the run directory does if not given.
@@ -99,8 +104,10 @@ def hyperprune(
       population: candidates that are trained side by side in one program, or "auto" for as many as
         fit the memory of the devices; the records are those of one by one, up to the rounding of
         floating-point numbers.
-      on_event: `on_event(kind, values)` is told of "segment", "record", "round", "done" and
-        "notice"; while the dense network is tuned, trials are called "tuning-<number>".
+      time_limit: seconds that an epoch of a candidate may train, compiling included; one that takes
+        longer fails.
+      on_event: `on_event(kind, values)` is told of "started", "segment", "record", "round",
+        "done" and "notice"; while the dense network is tuned, trials are called "tuning-<number>".
 
     Returns:
       A SearchResult; the run directory holds the same and more.
@@ -128,10 +135,10 @@ def hyperprune(
             run=run,
             ledger=Ledger(run / LEDGER),
             dense=dense,
-            executor=executor or SerialExecutor(),
+            executor=executor or SerialExecutor(task, notify),
             population=Population(size),
             least_epochs=last_scored_epoch(config),
-            live={},
+            time_limit=time_limit,
             on_event=notify,
             keep_all=keep_all_checkpoints,
         )
@@ -155,6 +162,7 @@ def _check(
 ) -> None:
     """Refuses what cannot work before anything is written."""
     plan(config)
+    tried(config)
     task.check_space(config.space)
     if dense is not None:
         check_dense_given(config.space)
@@ -256,4 +264,8 @@ def _train_finalists(
         assert record is not None
         bests.append((record.val_nll, finalists.index(candidate), record, candidate))
     _, _, best, winner = min(bests, key=lambda entry: entry[:2])
-    return best, load_state(search.task, search.run, winner, best.epoch)
+
+    def tell(text: str) -> None:
+        search.on_event("notice", {"text": text})
+
+    return best, load_state(search.task, search.run, winner, best.epoch, tell)

@@ -13,7 +13,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from lsh_jax.checkpoint import save_model
 from lsh_jax.config import ConfigError, ModelConfig, SpectrumConfig, TrainConfig
 from lsh_jax.data import Corpus
 from lsh_jax.data.batching import Windows, columns, evaluation_windows, unigram_nll, windows
@@ -25,6 +24,7 @@ from lsh_jax.language_models import (
     uses_per_token,
 )
 from lsh_jax.machine import visible_cores
+from lsh_jax.saved_model import save_model
 from lsh_jax.search.space import check_space
 from lsh_jax.search.stacked_training import StackedPrograms, compile_stacked, make_side_by_side
 from lsh_jax.search.task import Split, Task, Topology, TrainInfo, segments_between_updates

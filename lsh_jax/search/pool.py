@@ -1,6 +1,7 @@
 """The pool: distinct candidates, asked for in batches and trained for `e0` epochs."""
 
 import dataclasses
+import math
 from collections.abc import Mapping
 
 import numpy as np
@@ -27,12 +28,12 @@ def fill_pool(search: Search) -> list[Candidate]:
     known: dict[str, int] = {}  # configuration -> the trial that is trained
     history: list[tpe.Observation] = []
     pool: list[Candidate] = []
-    while len(known) < target:
+    while len(known) < target and not _is_settled(search, history):
         batch: list[tuple[int, spaces.Assignment, int]] = []  # trial, assignment, original
         pending = list(history)
         while len(batch) < config.ask_batch and len(known) < target:
             trial = len(pending)
-            assignment = _ask(search, space, pending, trial, known)
+            assignment = _ask(search, space, pending, known)
             original = known.setdefault(repr(assignment), trial)
             batch.append((trial, assignment, original))
             pending.append(tpe.Observation(trial, assignment, None))
@@ -53,14 +54,17 @@ def _ask(
     search: Search,
     space: spaces.Space,
     pending: list[tpe.Observation],
-    trial: int,
     known: Mapping[str, int],
 ) -> spaces.Assignment:
-    """A configuration for a trial: new if it can be had, else a known one for TPE to learn from.
+    """A configuration for the next trial: one that is to be tried first; then a new one if it can
+    be had, else a known one for TPE to learn from.
 
     Once as many repetitions as `max_evals` have been accepted, a new one is drawn at random.
     """
-    config = search.config
+    config, trial = search.config, len(pending)
+    if trial < len(config.try_first):
+        own = spaces.tried(config)[trial]
+        return tpe.propose("random", own, [], trial, seed=config.seed)
     startup = tpe.num_startup(config.max_evals)
     for attempt in range(_ATTEMPTS):
         assignment = tpe.propose(
@@ -78,6 +82,21 @@ def _ask(
         return assignment
     unseen = [new for new in spaces.assignments(space) if repr(new) not in known]
     return unseen[int(np.random.default_rng([config.seed, trial]).integers(len(unseen)))]
+
+
+def _is_settled(search: Search, history: list[tpe.Observation]) -> bool:
+    """Whether the best score has stood for so long that the pool is closed."""
+    age = search.config.settled_after
+    scores: dict[str, float] = {}  # of distinct configurations, in their order
+    for _, assignment, score in history:
+        scores.setdefault(repr(assignment), math.inf if score is None else score)
+    found = list(scores.values())
+    best = min(found, default=math.inf)
+    if not age or math.isinf(best) or len(found) - 1 - found.index(best) < age:
+        return False
+    text = f"the pool is closed with {len(found)} candidates: the best score is {age} of them old"
+    search.on_event("notice", {"text": text})
+    return True
 
 
 def _candidate(search: Search, trial: int, assignment: spaces.Assignment) -> Candidate:

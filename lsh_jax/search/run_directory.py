@@ -13,9 +13,10 @@ from lsh_jax.checkpoint import remove_checkpoint, write_json
 from lsh_jax.config import ConfigError
 from lsh_jax.machine import InUseError, locked
 from lsh_jax.search.ledger import Record, TrialId
-from lsh_jax.search.scores import Spectra, Spectrum
+from lsh_jax.search.scores import Spectra, Spectrum, digest
 
 LEDGER = "trials.jsonl"
+CORRUPT = "corrupt"  # folder of damaged checkpoints
 _RAW, _ERROR = ".raw", ".std_error"  # in names of files of spectra
 
 
@@ -54,18 +55,28 @@ def load_spectra(run: pathlib.Path, record: Record) -> Spectra:
     """Reads the spectra of a trial's epoch, those of raw weights where averages were evaluated.
 
     Raises:
-      ConfigError: when one is not there.
+      ConfigError: when one is not there, or is not the one on record.
     """
 
     def load(raw: str) -> Spectrum:
         path = spectrum_path(run, record.trial, record.epoch, raw)
+        name = f"The spectrum of {record.trial} after epoch {record.epoch}"
         if not path.is_file():
-            raise ConfigError(
-                f"The spectrum of {record.trial} after epoch {record.epoch} is missing: {path}."
-            )
-        return Spectrum(np.load(path), np.load(path.with_suffix(f"{_ERROR}.npy")))
+            raise ConfigError(f"{name} is missing: {path}.")
+        try:
+            arrays = np.load(path), np.load(path.with_suffix(f"{_ERROR}.npy"))
+        except (OSError, ValueError, EOFError) as error:
+            raise ConfigError(f"{name} cannot be read: {path} ({error}).") from error
+        return Spectrum(*arrays)
 
-    return Spectra(load(""), load(_RAW) if record.averaging else None)
+    spectra = Spectra(load(""), load(_RAW) if record.averaging else None)
+    if record.spectra_digest not in (None, digest(spectra)):
+        path = spectrum_path(run, record.trial, record.epoch)
+        raise ConfigError(
+            f"The spectrum of {record.trial} after epoch {record.epoch} is damaged: {path} is not "
+            "what is on record."
+        )
+    return spectra
 
 
 def gather_spectra(run: pathlib.Path) -> None:
@@ -151,13 +162,13 @@ def record_settings(
     path = run / "config.json"
     if resume and path.is_file():
         recorded = {n: value for n, value in read_settings(run).items() if n not in (free or {})}
-        differences = list(_differences(recorded, json.loads(json.dumps(settings))))
-        # The fingerprint repeats, in one long line, what the other settings say in short ones.
-        differences = [d for d in differences if not d.startswith("fingerprint")] or differences
-        if differences:
+        found = list(differences(recorded, json.loads(json.dumps(settings))))
+        # The fingerprint repeats what other settings say; alone, it says it all.
+        found = [text for text in found if not text.startswith("fingerprint")] or found
+        if found:
             raise ConfigError(
                 f"`resume` must repeat the settings of {str(run)!r}; these differ: "
-                f"{'; '.join(differences)}."
+                f"{'; '.join(found)}."
             )
         return
     write_json(path, {**settings, **(free or {})})
@@ -178,10 +189,29 @@ def read_settings(run: pathlib.Path) -> dict[str, Any]:
     return settings
 
 
-def _differences(old: Any, new: Any, name: str = "") -> Iterator[str]:
+def differences(old: Any, new: Any, name: str = "") -> Iterator[str]:
+    """What differs between two JSON values, or two strings that hold JSON objects, one by one.
+
+    Args:
+      old: as recorded.
+      new: as they are.
+      name: of the values, empty for the whole.
+
+    Yields:
+      "<name> was <old> and is <new>".
+    """
+    old, new = _opened(old), _opened(new)
     if isinstance(old, dict) and isinstance(new, dict):
         for key in sorted(old.keys() | new.keys()):
             inner = f"{name}.{key}" if name else key
-            yield from _differences(old.get(key), new.get(key), inner)
+            yield from differences(old.get(key), new.get(key), inner)
     elif old != new:
-        yield f"{name} was {old!r} and is {new!r}"
+        yield f"{name or 'it'} was {old!r} and is {new!r}"
+
+
+def _opened(value: Any) -> Any:
+    """A fingerprint as the object that it is, anything else as it is."""
+    if isinstance(value, str) and value.startswith("{"):
+        with contextlib.suppress(ValueError, RecursionError):
+            return json.loads(value)
+    return value

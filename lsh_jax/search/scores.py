@@ -1,5 +1,6 @@
 """What a candidate is judged by: the distance of its spectrum, or one of the baselines' scores."""
 
+import hashlib
 import math
 from typing import NamedTuple
 
@@ -23,6 +24,16 @@ class Spectra(NamedTuple):
 
     evaluated: Spectrum  # of the weights that were evaluated
     raw: Spectrum | None = None  # of the weights themselves, where averages were evaluated
+
+
+def digest(spectra: Spectra) -> str:
+    """A hash of all numbers of spectra, 16 hexadecimal digits."""
+    found = hashlib.sha256()
+    for spectrum in spectra:
+        for array in spectrum or ():
+            found.update(f"{array.dtype.str}{array.shape}".encode())
+            found.update(np.ascontiguousarray(array).tobytes())
+    return found.hexdigest()[:16]
 
 
 def alike(first: Spectra, second: Spectra) -> tuple[Spectrum, Spectrum]:

@@ -119,6 +119,50 @@ def size(space: Space) -> int:
     return count(roots(space))
 
 
+def tried(config: SearchConfig) -> list[Space]:
+    """The space of each candidate that the pool begins with: what it names is fixed.
+
+    Raises:
+      ConfigError: when it names what is not in the search's space.
+    """
+    space = make_space(config)
+    named = [_named(space, text) for text in config.try_first]
+    return [space._replace(choices={**space.choices, **own}) for own in named]
+
+
+def _named(space: Space, text: str) -> dict[str, tuple[Any, ...]]:
+    """The controls that a text like "death=set,death_rate=0.5" names, each with its one choice."""
+    named: dict[str, tuple[Any, ...]] = {}
+    for part in text.split(","):
+        name, equals, value = part.strip().partition("=")
+        name = name.replace("-", "_")
+        if not equals or name not in space.choices:
+            known = ", ".join(name for name in space.choices if len(space.choices[name]) > 1)
+            raise ConfigError(
+                f"`try_first` must hold control=value with controls of the space, got {text!r}: "
+                f"there are {known}."
+            )
+        choices = [choice for choice in space.choices[name] if _is_written(choice, value)]
+        if not choices:
+            offered = ", ".join(map(str, space.choices[name]))
+            raise ConfigError(
+                f"`try_first` must name choices of the space, got {part.strip()!r}: "
+                f"space.{name} has {offered}."
+            )
+        named[name] = (choices[0],)
+    return named
+
+
+def _is_written(choice: Any, text: str) -> bool:
+    """Whether a text means a choice."""
+    if isinstance(choice, (str, bool)):
+        return text.lower() == str(choice).lower()
+    try:
+        return float(text) == choice
+    except ValueError:
+        return False
+
+
 def pool_size(config: SearchConfig) -> int:
     """Candidates in the pool: `max_evals`, or the whole space where that is smaller."""
     return min(config.max_evals, size(make_space(config)))

@@ -50,7 +50,7 @@ def tuning_config(config: SearchConfig) -> SearchConfig:
     """The search for the dense network's hyperparameters: static networks of one kind."""
     chosen = {name: getattr(config.space, name) for name in Hyper._fields}
     space = SpaceConfig(init=("uniform",), update_every=(math.inf,), **chosen)
-    return dataclasses.replace(config, metric="loss", space=space)
+    return dataclasses.replace(config, metric="loss", space=space, try_first=())
 
 
 def is_tuned(config: SearchConfig) -> bool:
@@ -123,7 +123,7 @@ def tune_dense(whole: Search) -> Tuning:
         for trial in pool:
             keep_checkpoints(directory, trial.trial, {best} if trial == chosen else set())
     trained = _trained(search)
-    reference = load_reference(search.task, directory, search.ledger, chosen)
+    reference = load_reference(search.task, directory, search.ledger, chosen, search.on_event)
     return Tuning(
         hyper=dict(chosen.hyper),
         num_trials=len({record.trial for record in trained}),

@@ -1,7 +1,6 @@
 """The command that trains the dense network alone."""
 
 import contextlib
-import functools
 import io
 import json
 import os
@@ -11,11 +10,11 @@ import pytest
 from commands import TINY_TRAINING, ledger, run_script
 
 from lsh_jax import load_model
-from lsh_jax.cli.segments import keep_segments
 from lsh_jax.cli.train_dense import main, parse
 from lsh_jax.config import ConfigError
 from lsh_jax.data import load_corpus
 from lsh_jax.presets import PRESETS, TrainingSettings, training_part
+from lsh_jax.search import segments
 from lsh_jax.search.dense import SearchError, load_dense, train_dense
 from lsh_jax.search.language_model_task import make_language_model_task
 
@@ -149,12 +148,10 @@ def test_an_interrupted_run_resumes_to_the_same_ledger(
 def test_a_segment_that_was_kept_is_not_trained_again(
     whole, task, flags, tmp_path, capsys, monkeypatch
 ):
-    monkeypatch.setattr(
-        "lsh_jax.cli.train_dense.keep_segments", functools.partial(keep_segments, seconds=0)
-    )
     run = tmp_path / "run"
     with monkeypatch.context() as patched:
-        interrupting(patched, 2, 1)
+        patched.setattr(segments, "INTERVAL", 0.0)
+        interrupting(patched, 2, 2)
         assert main([*flags, f"--out={run}"]) == 130
     trained = []
 
@@ -162,17 +159,18 @@ def test_a_segment_that_was_kept_is_not_trained_again(
         trained.append(int(state.num_segments))
         return task.train(state, *arguments)
 
-    kept = keep_segments(task._replace(train=train), run, lambda kind, values: None)
-    train_dense(kept.task, 4, 0, run, kept.on_event, {})
+    train_dense(task._replace(train=train), 4, 0, run, lambda kind, values: None, {})
     assert trained == [3, 4, 5, 6, 7]  # of 2 an epoch; the third was kept
     assert ledger(run) == ledger(whole[0])
-    assert not (run / "checkpoints" / "segments").exists()
+    assert not list((run / "checkpoints").rglob("*-*.json"))
 
 
-def test_a_network_that_diverges_is_told_of_whenever_checkpoints_are_due(task, tmp_path):
-    kept = keep_segments(task, tmp_path, lambda kind, values: None, seconds=0)
+def test_a_network_that_diverges_is_told_of_whenever_checkpoints_are_due(
+    task, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(segments, "INTERVAL", 0.0)
     with pytest.raises(SearchError, match="the training nll is nan"):
-        train_dense(kept.task, 1, 0, tmp_path, kept.on_event, {"learning_rate": 1e30})
+        train_dense(task, 1, 0, tmp_path, lambda kind, values: None, {"learning_rate": 1e30})
 
 
 def cut_short(path):
@@ -187,18 +185,18 @@ def turn_a_byte(path):
 
 
 @pytest.mark.parametrize("damage", [cut_short, turn_a_byte])
-def test_a_damaged_checkpoint_costs_its_segments_only(task, tmp_path, damage):
+def test_a_damaged_checkpoint_costs_its_segments_only(task, tmp_path, monkeypatch, damage):
     def interrupt(kind, values):
-        if (kind, values.get("epoch")) == ("segment", 2):
+        if (kind, values.get("epoch"), values.get("done")) == ("segment", 2, 2):
             raise KeyboardInterrupt
 
-    kept = keep_segments(task, tmp_path, interrupt, seconds=0)
-    with pytest.raises(KeyboardInterrupt):
-        train_dense(kept.task, 2, 0, tmp_path, kept.on_event, {})
-    (manifest,) = (tmp_path / "checkpoints" / "segments").glob("[0-9]*.json")
+    with monkeypatch.context() as patched:
+        patched.setattr(segments, "INTERVAL", 0.0)
+        with pytest.raises(KeyboardInterrupt):
+            train_dense(task, 2, 0, tmp_path, interrupt, {})
+    (manifest,) = (tmp_path / "checkpoints" / "dense").glob("2-1.json")
     damage(manifest.with_suffix(""))
-    kept = keep_segments(task, tmp_path, lambda kind, values: None)
-    records = train_dense(kept.task, 2, 0, tmp_path, kept.on_event, {}).records
+    records = train_dense(task, 2, 0, tmp_path, lambda kind, values: None, {}).records
     again = train_dense(task, 2, 0, tmp_path / "whole", lambda kind, values: None, {}).records
     assert [r.val_nll for r in records] == [r.val_nll for r in again]
 

@@ -10,11 +10,11 @@ import pytest
 from lsh_jax.config import SpaceConfig, SparsityConfig
 from lsh_jax.report.run import read_run
 from lsh_jax.search.dense import load_dense
+from lsh_jax.search.epoch import measure
 from lsh_jax.search.hyperpruning import hyperprune
 from lsh_jax.search.ledger import Ledger
 from lsh_jax.search.scores import Spectra, Spectrum, alike
 from lsh_jax.search.task import TrainInfo
-from lsh_jax.search.trial import measure
 from lsh_jax.sparsity import controls as make_controls
 
 SHRINK = 0.9  # what averaging does to the toy's nll, and to its exponents

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from lsh_jax.config import ConfigError, SpaceConfig
-from lsh_jax.search import population, trial
+from lsh_jax.search import epoch, population
 from lsh_jax.search.hyperpruning import hyperprune
 from lsh_jax.search.ledger import Ledger
 from lsh_jax.search.population import fit_population, largest_group
@@ -182,7 +182,7 @@ def test_a_group_that_finds_no_memory_on_its_way_goes_on_one_by_one(
     if place == "evaluate":
         task = task._replace(evaluate=functools.partial(lacking, task.evaluate))
     else:
-        monkeypatch.setattr(trial, place, functools.partial(lacking, trial.load_state))
+        monkeypatch.setattr(epoch, place, functools.partial(lacking, epoch.load_state))
     hyperprune(task, config(), out=tmp_path / "run", population=4)
     assert lines(tmp_path / "run") == lines(one_by_one[1])
     assert sizes == ([4] if place == "evaluate" else [])  # one group was tried, or not even that

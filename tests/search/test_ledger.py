@@ -66,7 +66,7 @@ def test_a_line_has_the_keys_of_the_published_schema():
     keys = {
         *("trial", "epoch", "round", "controls", "seed", "status", "reason", "score"),
         *("ls_distance", "ls_std_error", "floored", "train_nll", "val_nll", "val_perplexity"),
-        *("averaging", "churn", "nonzeros", "duplicate_of", "wall_s", "topology"),
+        *("averaging", "churn", "nonzeros", "duplicate_of", "wall_s", "topology", "spectra_digest"),
     }
     assert set(json.loads(record().to_json())) == keys
 

@@ -5,10 +5,11 @@ import jax.numpy as jnp
 import pytest
 
 from lsh_jax.config import SparsityConfig
+from lsh_jax.search.epoch import run_epoch
 from lsh_jax.search.hyperpruning import hyperprune
 from lsh_jax.search.ledger import Ledger
 from lsh_jax.search.task import Topology
-from lsh_jax.search.trial import DENSE, Candidate, run_epoch
+from lsh_jax.search.trial import DENSE, Candidate
 from lsh_jax.sparsity import SparsityState
 from lsh_jax.sparsity.counting import counted_leaves
 

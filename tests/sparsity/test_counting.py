@@ -6,9 +6,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from lsh_jax.checkpoint import save_model
 from lsh_jax.config import ConfigError, ModelConfig
 from lsh_jax.language_models import leaf_gates, make_language_model, uses_per_token
+from lsh_jax.saved_model import save_model
 from lsh_jax.sparsity.counting import (
     TopologyStatistics,
     costs,
