@@ -153,9 +153,11 @@ class Settings(TrainingSettings):
     retries: int = 2
     """Further attempts for a candidate whose worker died."""
     time_limit: float = math.inf
-    """Seconds that an epoch of a candidate may take, with compiling; one that takes longer fails."""
+    """Seconds that an epoch of a candidate may take, with compiling; after that it fails."""
     population: int | Literal["auto"] = 1
     """Candidates trained side by side in one program; auto for as many as fit the memory."""
+    tensorboard: bool = False
+    """Write curves and HParams into the run directory, for TensorBoard (extra `tensorboard`)."""
     keep_checkpoints: bool = False
     """Keep the checkpoints of candidates that lost a round."""
     space: SpaceConfig = dataclasses.field(default_factory=SpaceConfig)

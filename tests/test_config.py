@@ -126,6 +126,8 @@ REFUSED = {
         "halving": CHOICES,
         "eta": (*NOT_POSITIVE, 1),
         "dense_seeds": NOT_POSITIVE,
+        "try_first": ("death=set", ("death=set",) * 41, (1,), ["death=set"]),
+        "settled_after": NOT_COUNTS,
     },
 }
 CASES = [

@@ -1,13 +1,14 @@
 """The command `python experiments/hypersearch.py`: settings in, run directory and report out."""
 
+import contextlib
 import dataclasses
 import os
 import pathlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import jax
 
-from lsh_jax.cli.executors import open_executor
+from lsh_jax.cli.executors import num_workers, open_executor
 from lsh_jax.cli.flags import given, read_flags
 from lsh_jax.cli.running import Command, run_command, run_directory
 from lsh_jax.cli.workplace import Workplace, cache_directory, open_device, recorded, set_up
@@ -22,7 +23,7 @@ from lsh_jax.estimate import (
 )
 from lsh_jax.machine import visible_cores
 from lsh_jax.presets import Settings, starting_point, to_json
-from lsh_jax.progress import progress
+from lsh_jax.progress import Listener, both, progress, records_so_far
 from lsh_jax.report import headline, write_report
 from lsh_jax.saved_model import SavedModel, load_model
 from lsh_jax.search import stopping
@@ -35,6 +36,7 @@ from lsh_jax.search.task import Task
 from lsh_jax.search.trial import DENSE
 from lsh_jax.search.tuning import check_dense_given
 from lsh_jax.sparsity import controls
+from lsh_jax.tensorboard import tensorboard_listener
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -73,7 +75,7 @@ def _search(settings: Settings) -> int:
     if settings.dry_run:
         if saved is None:
             _dense(settings, place.task, None)  # refuses what the search would refuse
-        print(describe_plan(settings, estimate(settings, place.corpus)))
+        print(describe_plan(settings, estimate(settings, place.corpus, num_workers(settings))))
         return 0
     print(describe_rounds(settings))
     print(f"Run directory: {out}")
@@ -94,7 +96,7 @@ def _run(
         with (
             open_executor(settings, cache, vocabulary) as executor,
             stopping.on_signals(),
-            progress(total_epochs(settings), task.segments_per_epoch, place.unigram) as listener,
+            _listener(settings, place, out) as listener,
         ):
             found = hyperprune(
                 task,
@@ -118,6 +120,19 @@ def _run(
     print(headline(found.result))
     print(f"Report: {out / 'report.html'}")
     return 0
+
+
+@contextlib.contextmanager
+def _listener(settings: Settings, place: Workplace, out: pathlib.Path) -> Iterator[Listener]:
+    """Shows the search, and writes it for TensorBoard where that is asked for."""
+    sizes = total_epochs(settings), place.task.segments_per_epoch, place.unigram
+    records = records_so_far(out) if settings.resume else ()
+    with contextlib.ExitStack() as stack:
+        board: Listener | None = None
+        if settings.tensorboard:
+            board = stack.enter_context(tensorboard_listener(out / "tensorboard", out))
+        shown = stack.enter_context(progress(*sizes, records=records))
+        yield both(shown, board) if board else shown
 
 
 def _check(settings: Settings) -> None:

@@ -91,4 +91,5 @@ def recorded(settings: dict[str, Any], place: Workplace, device: jax.Device) -> 
         "source_sha256": place.corpus.source_sha256,
         "corpus": place.statistics,
         "device": device.device_kind,
+        "cores": visible_cores(),
     }

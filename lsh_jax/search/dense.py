@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 
 from lsh_jax.checkpoint import (
     CheckpointError,
+    check_checkpoint,
     has_checkpoint,
     save_checkpoint,
 )
@@ -142,15 +143,8 @@ def name_remedy(chosen: Iterable[str]) -> str:
     return f"{text}, or change {others}." if others else f"{text}."
 
 
-def load_dense(
-    task: Task, directory: pathlib.Path, on_event: OnEvent | None = None
-) -> DenseReference:
+def load_dense(task: Task, directory: pathlib.Path) -> DenseReference:
     """Takes the dense network of an earlier run.
-
-    Args:
-      task: the task.
-      directory: of the run.
-      on_event: told of damaged checkpoints.
 
     Raises:
       ConfigError: when there is none, or when it was trained on another task.
@@ -175,8 +169,9 @@ def load_dense(
         )
     try:
         candidate = Candidate("dense", DENSE, ledger.history("dense")[0].seed)
-        on_event = on_event or (lambda kind, values: None)
-        return load_reference(task, directory, ledger, candidate, on_event)
+        # Another run is read, never repaired: a damaged one is refused.
+        check_checkpoint(checkpoint_path(directory, "dense", best_epoch(ledger.history("dense"))))
+        return load_reference(task, directory, ledger, candidate, lambda kind, values: None)
     except CheckpointError as error:
         raise ConfigError(f"`dense` must be a whole run: {error}") from error
 

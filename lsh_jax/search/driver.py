@@ -12,7 +12,7 @@ from lsh_jax.config import SearchConfig
 from lsh_jax.search import stopping
 from lsh_jax.search.dense import DenseReference, OnEvent, early_end, has_passed
 from lsh_jax.search.executors import Executor, Job
-from lsh_jax.search.ledger import Ledger, LedgerError, Record, best_epoch, has_ended
+from lsh_jax.search.ledger import Ledger, LedgerError, Record, TrialId, best_epoch, has_ended
 from lsh_jax.search.population import Population
 from lsh_jax.search.run_directory import keep_checkpoints, save_spectra
 from lsh_jax.search.scores import alike, distance, reference_epoch, score
@@ -135,9 +135,14 @@ def _start(
     number = min(done.values()) + 1
     due = [candidate for candidate in group if done[candidate.trial] == number - 1]
     for candidate in due:
-        search.on_event("started", {"trial": candidate.trial, "epoch": number})
+        values = {"trial": candidate.trial, "epoch": number}
+        search.on_event("started", values | {"controls": recorded_controls(candidate)})
+
+    def on_segment(trial: TrialId, done: int) -> None:
+        search.on_event("segment", {"trial": trial, "epoch": number, "done": done})
+
     job = Job(search.run, tuple(due), number, search.task.fingerprint(), search.time_limit)
-    running[search.executor.submit(job)] = _Epoch(group, due, number)
+    running[search.executor.submit(job, on_segment)] = _Epoch(group, due, number)
 
 
 def _done(

@@ -147,48 +147,51 @@ def load_state(
     Raises:
       CheckpointError: when a checkpoint is of another state, or what is missing cannot be trained.
     """
-    state, whole, damages = _nearest(task, run, candidate, epoch)
-    if whole < epoch:
-        tell(f"{' '.join(damages)} Epochs {whole + 1} to {epoch} are trained again")
-        state = _train_again(task, run, candidate, state, range(whole + 1, epoch + 1))
+    state, whole, lost = _nearest(task, run, candidate, epoch)
+    if lost:
+        tell(f"{' '.join(lost.values())} Epochs {whole + 1} to {epoch} are trained again")
+    for again in range(whole + 1, epoch + 1):
+        state = _train_again(task, run, candidate, state, again)
+        if again in lost:
+            save_checkpoint(checkpoint_path(run, candidate.trial, again), state)
     return state
 
 
 def _nearest(
     task: Task, run: pathlib.Path, candidate: Candidate, epoch: int
-) -> tuple[TaskState, int, list[str]]:
-    """The last state up to `epoch` that can be had, its epoch, and what was amiss."""
+) -> tuple[TaskState, int, dict[int, str]]:
+    """The last state up to `epoch` that can be had, its epoch, and what of those after it is lost:
+    `epoch` itself, and what had to be set aside.
+    """
     controls = make_controls(candidate.config)
     fresh = task.init(jax.random.key(candidate.seed), controls, own_hyper(task, candidate))
     _check_leaves(fresh)
-    damages: list[str] = []
+    lost: dict[int, str] = {}
     for whole in range(epoch, 0, -1):
         path = checkpoint_path(run, candidate.trial, whole)
         try:
-            return restore_checkpoint(path, fresh), whole, damages
+            return restore_checkpoint(path, fresh), whole, lost
         except DamagedCheckpointError as damage:
             moved = quarantine_checkpoint(path, run / CORRUPT)
-            if moved is not None or not damages:
-                damages.append(f"{damage}{f' It is moved to {moved}.' if moved else ''}")
-    return fresh, 0, damages
+            if moved is not None or whole == epoch:
+                lost[whole] = f"{damage}{f' It is moved to {moved}.' if moved else ''}"
+    return fresh, 0, lost
 
 
 def _train_again(
-    task: Task, run: pathlib.Path, candidate: Candidate, state: TaskState, epochs: range
+    task: Task, run: pathlib.Path, candidate: Candidate, state: TaskState, epoch: int
 ) -> TaskState:
-    """Trains epochs that are on record, and keeps the last of them."""
-    for epoch in epochs:
-        keeper = SegmentKeeper(run, candidate.trial, epoch)
-        try:
-            state, measured = _train_and_measure(task, candidate, state, keeper, math.inf, _ignore)
-        except TaskFailure as failure:
-            measured = Measurement(failure=str(failure))
-        if measured.failure is not None:
-            raise CheckpointError(
-                f"Epoch {epoch} of trial {candidate.trial}, whose checkpoint is lost, cannot be "
-                f"trained again: {measured.failure}."
-            )
-    save_checkpoint(checkpoint_path(run, candidate.trial, epochs[-1]), state)
+    """Trains an epoch that is on record."""
+    keeper = SegmentKeeper(run, candidate.trial, epoch)
+    try:
+        state, measured = _train_and_measure(task, candidate, state, keeper, math.inf, _ignore)
+    except TaskFailure as failure:
+        measured = Measurement(failure=str(failure))
+    if measured.failure is not None:
+        raise CheckpointError(
+            f"Epoch {epoch} of trial {candidate.trial}, whose checkpoint is lost, cannot be "
+            f"trained again: {measured.failure}."
+        )
     return state
 
 

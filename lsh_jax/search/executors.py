@@ -12,9 +12,8 @@ from concurrent.futures import Future
 from typing import Any, NamedTuple, Protocol
 
 from lsh_jax.config import ConfigError
-from lsh_jax.search.dense import OnEvent
 from lsh_jax.search.epoch import Guard, LiveStates, no_guard, run_epoch
-from lsh_jax.search.groups import run_epoch_together
+from lsh_jax.search.groups import OnSegment, run_epoch_together
 from lsh_jax.search.ledger import TrialId
 from lsh_jax.search.run_directory import differences
 from lsh_jax.search.task import Task
@@ -45,8 +44,13 @@ class Executor(Protocol):
         """Jobs that run at a time."""
         ...
 
-    def submit(self, job: Job) -> "Future[list[Measurement]]":
+    def submit(self, job: Job, on_segment: OnSegment | None = None) -> "Future[list[Measurement]]":
         """Starts a job.
+
+        Args:
+          job: what to do.
+          on_segment: called with a trial and the number of its segments done, where that is known:
+            workers elsewhere are silent until the end.
 
         Returns:
           The future of a measurement for each candidate; or of a `TaskFailure` where several
@@ -63,7 +67,7 @@ def perform(
     task: Task,
     job: Job,
     live: LiveStates,
-    on_segment: Callable[[TrialId, int], None],
+    on_segment: OnSegment,
     guard: Guard = no_guard,
 ) -> list[Measurement]:
     """Does a job in this process.
@@ -102,22 +106,20 @@ class SerialExecutor:
 
     workers = 1
 
-    def __init__(self, task: Task, on_event: OnEvent | None = None) -> None:
+    def __init__(self, task: Task) -> None:
         """Holds the task.
 
         Args:
           task: the search's.
-          on_event: told of "segment" events.
         """
         self._task = task
-        self._on_event = on_event
         self._live: LiveStates = {}
 
-    def submit(self, job: Job) -> "Future[list[Measurement]]":
+    def submit(self, job: Job, on_segment: OnSegment | None = None) -> "Future[list[Measurement]]":
         """Does the job; what it raises reaches the caller at once, but for a `TaskFailure`."""
         future: Future[list[Measurement]] = Future()
         try:
-            future.set_result(perform(self._task, job, self._live, self._segment_of(job)))
+            future.set_result(perform(self._task, job, self._live, on_segment or ignore))
             return future
         except TaskFailure as failure:
             reason = str(failure)
@@ -128,10 +130,7 @@ class SerialExecutor:
     def stop(self) -> None:
         """Nothing runs between the calls of `submit`."""
 
-    def _segment_of(self, job: Job) -> Callable[[TrialId, int], None]:
-        def on_segment(trial: TrialId, done: int) -> None:
-            if self._on_event is not None:
-                values = {"trial": trial, "epoch": job.epoch, "done": done}
-                self._on_event("segment", values)
 
-        return on_segment
+def ignore(trial: TrialId, done: int) -> None:
+    """Listens to segments, and tells nobody."""
+    del trial, done

@@ -127,7 +127,12 @@ def hyperprune(
         notify = on_event or (lambda kind, values: None)
         size = settle_population(task, config, population, notify)
         recorded = {"search": config.to_json(), "fingerprint": task.fingerprint()}
-        free = {"population": size}
+        executor = executor or SerialExecutor(task)
+        free = {
+            "population": size,
+            "executor": type(executor).__name__,
+            "workers": executor.workers,
+        }
         record_settings(run, {**recorded, **(settings or {})}, resume=resume, free=free)
         search = Search(
             task=task,
@@ -135,7 +140,7 @@ def hyperprune(
             run=run,
             ledger=Ledger(run / LEDGER),
             dense=dense,
-            executor=executor or SerialExecutor(task, notify),
+            executor=executor,
             population=Population(size),
             least_epochs=last_scored_epoch(config),
             time_limit=time_limit,

@@ -5,6 +5,7 @@ driver's. The run directory has to be on a file system that all machines see.
 """
 
 import math
+import warnings
 from collections.abc import Mapping
 from typing import Any
 
@@ -50,7 +51,10 @@ class RayExecutor(WorkerPool):
         check(0 <= gpus < math.inf, "worker_gpus", "be at least 0", gpus)
         if not ray.is_initialized():
             try:
-                ray.init(address=address, include_dashboard=False, logging_level="error")
+                with warnings.catch_warnings():
+                    # JAX warns of forks; Ray's start other programs at once, which is safe.
+                    warnings.filterwarnings("ignore", "os.fork", RuntimeWarning)
+                    ray.init(address=address, include_dashboard=False, logging_level="error")
             except (ConnectionError, RuntimeError, ValueError) as error:
                 reason = str(error).strip().split("\n")[0]
                 raise ConfigError(

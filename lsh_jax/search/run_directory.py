@@ -17,6 +17,7 @@ from lsh_jax.search.scores import Spectra, Spectrum, digest
 
 LEDGER = "trials.jsonl"
 CORRUPT = "corrupt"  # folder of damaged checkpoints
+_LONGEST = 200  # letters of a value in a message
 _RAW, _ERROR = ".raw", ".std_error"  # in names of files of spectra
 
 
@@ -138,6 +139,19 @@ def check_vacant(run: pathlib.Path, *, resume: bool) -> None:
         )
     if resume and not (run / "config.json").is_file():
         raise ConfigError(f"`out` must hold a run to resume, got {str(run)!r}, which holds none.")
+    if resume:
+        _check_links(run)
+
+
+def _check_links(run: pathlib.Path) -> None:
+    """Refuses links that lead out of a run: what is written into it would be written elsewhere."""
+    whole = run.resolve()
+    for path in run.rglob("*"):
+        if path.is_symlink() and not path.resolve().is_relative_to(whole):
+            raise ConfigError(
+                f"`out` must hold no links to places outside it, got {str(path)!r}, which leads to "
+                f"{str(path.resolve())!r}: put what it points to in its place."
+            )
 
 
 def record_settings(
@@ -206,7 +220,8 @@ def differences(old: Any, new: Any, name: str = "") -> Iterator[str]:
             inner = f"{name}.{key}" if name else key
             yield from differences(old.get(key), new.get(key), inner)
     elif old != new:
-        yield f"{name or 'it'} was {old!r} and is {new!r}"
+        was, now = (repr(value) for value in (old, new))
+        yield f"{name or 'it'} was {was[:_LONGEST]} and is {now[:_LONGEST]}"
 
 
 def _opened(value: Any) -> Any:

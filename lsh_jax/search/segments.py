@@ -49,8 +49,9 @@ class SegmentKeeper:
           state: at the start of the epoch; not used up.
         """
         for done, path in sorted(self._kept(), reverse=True):
-            with contextlib.suppress(DamagedCheckpointError, TypeError):
-                total = TrainInfo(*read_notes(path)["total"])
+            with contextlib.suppress(DamagedCheckpointError, KeyError, TypeError, ValueError):
+                nll, tokens, churn, updates, nonzeros = map(float, read_notes(path)["total"])
+                total = TrainInfo(nll, tokens, churn, int(updates), int(nonzeros))
                 return Progress(restore_checkpoint(path, state), total, done)
         return Progress(state, NOTHING, 0)
 

@@ -191,7 +191,7 @@ def _renamed(on_event: OnEvent) -> OnEvent:
 
     def listener(kind: str, values: Mapping[str, Any]) -> None:
         own = dict(values)
-        if kind == "segment":
+        if kind in ("started", "segment"):
             own["trial"] = f"tuning-{own['trial']}"
         elif kind == "record":
             record = own["record"]

@@ -10,10 +10,10 @@ from lsh_jax.checkpoint import CheckpointError
 from lsh_jax.config import ConfigError
 from lsh_jax.search import stopping
 from lsh_jax.search.epoch import LiveStates
-from lsh_jax.search.executors import Job, MakeTask, perform
+from lsh_jax.search.executors import Job, MakeTask, ignore, perform
 from lsh_jax.search.trial import Measurement, TaskFailure
 
-_GRACE = 10.0  # seconds beyond the time limit after which a worker that hangs is ended
+_GRACE = 1.5  # times the time limit: then a worker that hangs is ended
 
 Answer = tuple[list[Measurement] | None, BaseException | None]  # the measurements, or an error
 
@@ -33,7 +33,7 @@ def make_worker(make_task: MakeTask) -> Callable[[Job], Answer]:
     def do(job: Job) -> Answer:
         stopping.forget()
         try:
-            return perform(task, job, live, lambda trial, done: None, guard=_ended_after), None
+            return perform(task, job, live, ignore, guard=_ended_after), None
         except (Exception, stopping.Interrupted) as error:
             return None, portable(error)
 
@@ -46,7 +46,7 @@ def _ended_after(seconds: float) -> Iterator[None]:
     if math.isinf(seconds):
         yield
         return
-    faulthandler.dump_traceback_later(seconds + _GRACE, exit=True)
+    faulthandler.dump_traceback_later(_GRACE * seconds, exit=True)
     try:
         yield
     finally:

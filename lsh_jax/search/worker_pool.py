@@ -14,6 +14,7 @@ from lsh_jax.config import check
 from lsh_jax.search.dense import SearchError
 from lsh_jax.search.epoch import too_long
 from lsh_jax.search.executors import Job
+from lsh_jax.search.groups import OnSegment
 from lsh_jax.search.trial import Measurement, TaskFailure
 
 
@@ -68,13 +69,14 @@ class WorkerPool:
         self._alive: dict[int, Worker] = {}
         self._closed = False
 
-    def submit(self, job: Job) -> "Future[list[Measurement]]":
-        """Hands the job to the next worker that is free.
+    def submit(self, job: Job, on_segment: OnSegment | None = None) -> "Future[list[Measurement]]":
+        """Hands the job to the next worker that is free; nobody is told of its segments.
 
         Returns:
           The future of a measurement for each candidate, a failure for one whose job has killed
           its workers; of a `TaskFailure` for several side by side that have.
         """
+        del on_segment
         return self._threads.submit(self._run, job)
 
     def stop(self) -> None:

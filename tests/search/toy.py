@@ -1,10 +1,16 @@
 """A task without a network: what a candidate reaches is a formula of its controls."""
 
 import math
+import os
+import pathlib
+import resource
+import signal
+import time
 
 import jax.numpy as jnp
 import numpy as np
 
+from lsh_jax.config import ConfigError
 from lsh_jax.search.task import Task, TrainInfo
 from lsh_jax.types import Hyper
 
@@ -84,3 +90,50 @@ def make_task(fails=None, seed=0, trained=None):
         save=save,
         baseline_nll={"validation": 3.0, "test": 3.1},
     )
+
+
+def refuse():
+    """In place of a task: what a worker without the data says."""
+    raise ConfigError("`data` must be there.")
+
+
+def harm(controls, epoch, *, folder, how, rate=0.7, at=2, times=1):
+    """A `fails` that does something bad to the process in an epoch of candidates of one rate.
+
+    Args:
+      controls: the candidate's.
+      epoch: under way.
+      folder: counts how often it has been done.
+      how: kill, exit, hang, raise or memory.
+      rate: death rate of the candidates.
+      at: the epoch.
+      times: after which it is done no more.
+    """
+    if abs(float(controls.death_rate) - rate) > 1e-3 or epoch != at:
+        return None
+    done = len(list(pathlib.Path(folder).iterdir()))
+    if done >= times:
+        return None
+    (pathlib.Path(folder) / str(done)).touch()
+    return _HARMS[how]()
+
+
+def _hang():
+    time.sleep(600)
+
+
+def _take_all_memory():
+    resource.setrlimit(resource.RLIMIT_AS, (2**33, resource.RLIM_INFINITY))
+    try:
+        np.ones(2**36)
+    finally:
+        resource.setrlimit(resource.RLIMIT_AS, (resource.RLIM_INFINITY,) * 2)
+
+
+_HARMS = {
+    "kill": lambda: os.kill(os.getpid(), signal.SIGKILL),
+    "exit": lambda: os._exit(3),
+    "hang": _hang,
+    "raise": lambda: RuntimeError("its own fault"),
+    "memory": _take_all_memory,
+}
