@@ -1,29 +1,52 @@
-"""What a search will cost, before it starts: epochs, disk, and time from a few windows."""
+"""What a search will cost, before it starts: epochs, FLOPs, memory, disk and time."""
 
-import dataclasses
-import time
-from collections.abc import Callable
 from typing import Any, NamedTuple
 
-import jax
-
-from lsh_jax.config import ConfigError, SearchConfig, SpaceConfig, SpectrumConfig
+from lsh_jax.config import ConfigError, SearchConfig, SpaceConfig
 from lsh_jax.data import Corpus
+from lsh_jax.distance import num_leading
+from lsh_jax.flops import SearchFlops, search_flops
+from lsh_jax.lyapunov.tangents import rows_per_unit
+from lsh_jax.measurement import measure, measure_epoch, program_bytes, short_task
+from lsh_jax.pace import duration
+from lsh_jax.phases import describe_phases, epochs_in_turn, phases
 from lsh_jax.presets import Settings, TrainingSettings
-from lsh_jax.progress import duration
-from lsh_jax.search.language_model_task import make_language_model_task
 from lsh_jax.search.population import Fit, check_population, fit_population
 from lsh_jax.search.space import in_play, make_space, size
 from lsh_jax.search.successive_halving import num_epochs, plan
-from lsh_jax.search.task import Task
-from lsh_jax.search.trial import DENSE
 from lsh_jax.search.tuning import epochs_tuning, is_tuned, tuning_config
 from lsh_jax.sizes import describe_layers, model_sizes
-from lsh_jax.sparsity import controls
 
-_WINDOWS = 2  # trained and evaluated for the measurement
+__all__ = [
+    "Estimate",
+    "Resources",
+    "describe_model",
+    "describe_plan",
+    "describe_population",
+    "describe_rounds",
+    "describe_unused_rows",
+    "epochs_dense",
+    "estimate",
+    "measure_epoch",
+    "num_prunable",
+    "num_states",
+    "spectra_bytes",
+    "total_epochs",
+]
+
 _MANY_ROWS = 1.25  # times the types of a text
-_STEPS = 16  # of the spectrum that is measured: the fewest at which LU takes the place of QR
+_HEADER_BYTES = 128  # of a .npy file
+_ZIP_BYTES = 256  # of a file in an archive, at most: two headers with its name
+_BLOCK_BYTES = 4096  # that a file takes at least, on usual file systems
+
+
+class Resources(NamedTuple):
+    """What a search asks of the machine besides time and disk."""
+
+    flops: SearchFlops
+    flops_per_second: float  # of the training that was measured
+    program_bytes: int  # on the device, to train one network
+    state_bytes: int  # of them of its state: weights, masks, averages
 
 
 class Estimate(NamedTuple):
@@ -34,73 +57,76 @@ class Estimate(NamedTuple):
     epochs_tuning: int  # of the trials that the dense network was chosen from
     fit: Fit | None  # of candidates side by side; None where that is not asked for
     seconds_per_epoch: float  # with evaluation and spectrum, without compiling
-    bytes_on_disk: int  # at its largest
+    bytes_on_disk: int  # at its largest, of checkpoints and spectra
+    workers: int = 1
+    epochs_in_turn: int | None = None  # that must follow one another; None for all
+    resources: Resources | None = None  # None where they are not known
 
     @property
     def seconds(self) -> float:
         """Of the whole search, without compiling."""
-        return (self.epochs + self.epochs_dense + self.epochs_tuning) * self.seconds_per_epoch
+        whole = self.epochs + self.epochs_dense + self.epochs_tuning
+        in_turn = whole if self.epochs_in_turn is None else self.epochs_in_turn
+        return in_turn * self.seconds_per_epoch
 
 
-def estimate(settings: Settings, corpus: Corpus) -> Estimate:
-    """Measures a few windows of the training that `settings` asks for, and multiplies.
+def estimate(settings: Settings, corpus: Corpus, workers: int = 1) -> Estimate:
+    """Counts, measures a few windows of the training that `settings` asks for, and multiplies.
 
-    Topology updates and compiling are left out: the first are a small share, the second is paid
-    once.
+    Topology updates and compiling are left out of the time: the first are a small share, the second
+    is paid once by every worker.
 
     Args:
       settings: the search.
       corpus: its data.
+      workers: candidates that train at a time, in processes of their own.
 
     Returns:
-      The estimate; it costs the compilation of three programs, of five with candidates side by
-      side.
+      The estimate; it costs the compilation of four programs, of six with candidates side by side.
     """
     config = settings.search()
-    rounds = plan(config)
-    seconds, state_bytes = measure_epoch(settings, corpus)
+    task = short_task(settings, corpus)
+    measured = measure(settings, corpus, task)
     fit = None
     if settings.population != 1:
         check_population(settings.population)
-        fit = fit_population(_short_task(settings, corpus), config)
+        fit = fit_population(task, config)
+    epochs, dense = num_epochs(config, plan(config)), epochs_dense(settings)
+    tuning = epochs_tuning(config)
+    states = num_states(config, keep_all=settings.keep_checkpoints) * measured.state_bytes
     return Estimate(
-        epochs=num_epochs(config, rounds),
-        epochs_dense=epochs_dense(settings),
-        epochs_tuning=epochs_tuning(config),
+        epochs=epochs,
+        epochs_dense=dense,
+        epochs_tuning=tuning,
         fit=fit,
-        seconds_per_epoch=seconds,
-        bytes_on_disk=num_states(config, keep_all=settings.keep_checkpoints) * state_bytes,
+        seconds_per_epoch=measured.seconds,
+        bytes_on_disk=states + spectra_bytes(settings),
+        workers=workers,
+        epochs_in_turn=epochs_in_turn(phases(settings), workers, config.ask_batch),
+        resources=Resources(
+            flops=search_flops(settings, corpus, epochs, dense + tuning),
+            flops_per_second=measured.flops_per_second,
+            program_bytes=program_bytes(settings, corpus, task),
+            state_bytes=measured.state_bytes,
+        ),
     )
 
 
-def measure_epoch(settings: TrainingSettings, corpus: Corpus) -> tuple[float, int]:
-    """Seconds of an epoch with evaluation and spectra, and bytes of the state of training.
+def spectra_bytes(settings: Settings) -> int:
+    """Bytes of the files of spectra at the end of a search, at most.
 
-    An epoch that averages weights has two spectra.
-
-    Args:
-      settings: the training.
-      corpus: its data.
-
-    Returns:
-      Both; it costs the compilation of three programs.
+    Exponents and standard errors of every epoch, [L, K] float32 in a file each, and all of them
+    once more in archives; where weights are averaged, also of the weights themselves. The dense
+    networks' stand where they were trained, and again in the run.
     """
-    train = settings.train
-    task = _short_task(settings, corpus)
-    state = task.init(jax.random.key(0), controls(DENSE), task.hyper)
-    windows = _num_tokens(corpus.train, train.max_train_tokens) / (train.batch_size * train.bptt)
-    evaluations = _num_tokens(corpus.validation, train.max_eval_tokens) / (
-        train.eval_batch_size * train.bptt
-    )
-    steps = (settings.spectrum.length + settings.spectrum.burn_in) * settings.spectrum.batch
-    steps *= 1 if train.averaging == "none" else 2
-    seconds = (
-        _seconds(lambda: task.train(state, controls(DENSE), task.hyper, 1)) / _WINDOWS * windows
-        + _seconds(lambda: task.evaluate(state, "validation")) / _WINDOWS * evaluations
-        + _seconds(lambda: task.spectrum(state)) / _STEPS * steps
-    )
-    state_bytes = sum(leaf.nbytes for leaf in jax.tree.leaves(state) if hasattr(leaf, "nbytes"))
-    return seconds, state_bytes
+    model, recipe = settings.model, settings.spectrum
+    rows = rows_per_unit(model.cell, recipe.state)
+    numbers = sum(num_leading(recipe.share, width * rows) for width in model.widths)
+    own = 4 * numbers + _HEADER_BYTES
+    files = 2 if settings.train.averaging == "none" else 4
+    in_blocks = -(-own // _BLOCK_BYTES) * _BLOCK_BYTES
+    epochs, dense = total_epochs(settings), epochs_dense(settings)
+    return files * (in_blocks * (epochs + dense) + (own + _ZIP_BYTES) * epochs)
 
 
 def num_states(config: SearchConfig, *, keep_all: bool) -> int:
@@ -121,44 +147,6 @@ def num_states(config: SearchConfig, *, keep_all: bool) -> int:
     # Each network in a round keeps its latest and its best state, and the old one for a moment.
     before = 2 * plan(tuning)[0].num_entering if tuned else 0
     return max(before, dense + 2 * rounds[0].num_entering) + 1
-
-
-def _short_task(settings: TrainingSettings, corpus: Corpus) -> Task:
-    """The task of the settings with few windows and steps of a spectrum."""
-    spectrum = SpectrumConfig(settings.spectrum.state, settings.spectrum.share, _STEPS, 0, 1)
-    recipe = dataclasses.replace(
-        settings.train, segments_per_epoch=1, max_train_tokens=0, max_eval_tokens=0
-    )
-    short = _short_corpus(settings, corpus)
-    return make_language_model_task(short, settings.model, recipe, spectrum, settings.seed)
-
-
-def _short_corpus(settings: TrainingSettings, corpus: Corpus) -> Corpus:
-    """Enough tokens for the windows that are measured, and no more."""
-    train = settings.train
-    trained = train.batch_size * (_WINDOWS * train.bptt + 1)
-    evaluated = train.eval_batch_size * (_WINDOWS * train.bptt + 1)
-    evaluated = max(evaluated, _STEPS + 1)
-    return corpus._replace(
-        train=corpus.train[:trained],
-        validation=corpus.validation[:evaluated],
-        test=corpus.test[:evaluated],
-    )
-
-
-def _num_tokens(tokens: Any, longest: int) -> int:
-    return min(len(tokens), longest or len(tokens))
-
-
-def _seconds(function: Callable[[], Any]) -> float:
-    """The shorter of two runs, after one that compiles."""
-    jax.block_until_ready(function())
-    times = []
-    for _ in range(2):
-        started = time.perf_counter()
-        jax.block_until_ready(function())
-        times.append(time.perf_counter() - started)
-    return min(times)
 
 
 def num_prunable(settings: Settings) -> int:
@@ -192,8 +180,13 @@ def describe_model(settings: Settings) -> str:
     )
 
 
-def describe_rounds(settings: Settings) -> str:
-    """The space of a search, its rounds and its epochs, as text."""
+def describe_rounds(settings: Settings, table: str = "") -> str:
+    """The space of a search, its rounds and its epochs, as text.
+
+    Args:
+      settings: the search.
+      table: of the rounds, put below their line.
+    """
     config = settings.search()
     rounds = plan(config)
     steps = [f"{entering} to epoch {epochs}" for entering, epochs in rounds]
@@ -213,6 +206,7 @@ def describe_rounds(settings: Settings) -> str:
     return (
         f"{_describe_space(config)}\n"
         f"{first}Rounds: {', '.join(dict.fromkeys([*steps, finalists]))}\n"
+        f"{table}"
         f"Epochs: {at_most}{own} of candidates and {dense} of the dense network; training every "
         f"candidate to the end takes {full} (ratio {own / full:.2f}, with the dense network "
         f"{'and its tuning ' if tuning else ''}{ratio:.2f}){_WASTE if ratio >= 1 else ''}"
@@ -273,14 +267,53 @@ def total_epochs(settings: Settings) -> int:
 def describe_plan(settings: Settings, cost: Estimate) -> str:
     """The plan of a search and its cost, as text."""
     about = "at most about" if settings.train.patience else "about"
+    table = f"{describe_phases(phases(settings))}\n"
     return (
-        f"{describe_rounds(settings)}\n"
+        f"{describe_rounds(settings, table)}\n"
         f"{describe_population(settings, cost.fit)}"
-        f"Disk: at most {_bytes(cost.bytes_on_disk)} of checkpoints\n"
+        f"{_describe_resources(settings, cost)}"
+        f"Disk: at most {_bytes(cost.bytes_on_disk)} of checkpoints and spectra\n"
         f"Time: {about} {duration(cost.seconds)}, {duration(cost.seconds_per_epoch)} an epoch with "
         "evaluation and spectrum, measured on a few windows here"
-        f"{', one candidate at a time' if cost.fit else ''}; compiling comes on top"
+        f"{', one candidate at a time' if cost.fit and cost.workers == 1 else ''}"
+        f"{_describe_workers(cost)}; compiling comes on top"
     )
+
+
+def _describe_workers(cost: Estimate) -> str:
+    if cost.workers == 1 or cost.epochs_in_turn is None:
+        return ""
+    return (
+        f", {cost.workers} candidates at a time where there are as many: {cost.epochs_in_turn:,} "
+        "epochs in turn, if they do not slow each other down"
+    )
+
+
+def _describe_resources(settings: Settings, cost: Estimate) -> str:
+    """FLOPs, speed and memory, in lines with their ends; none where they are not known."""
+    if cost.resources is None:
+        return ""
+    flops, speed, program, state = cost.resources
+    at_most = "at most " if settings.train.patience or settings.train.averaging != "none" else ""
+    each = f", for each of {cost.workers} workers" if cost.workers > 1 else ""
+    return (
+        f"Compute: {at_most}{_flops(flops.executed)} by dense products, as they are made here: "
+        f"{_flops(flops.training)} of training, {_flops(flops.evaluation)} of evaluation, "
+        f"{_flops(flops.spectra)} of spectra; with sparse products {_flops(flops.needed)}\n"
+        f"Speed: {_flops(speed)}/s in the windows of training that were measured\n"
+        f"Memory: about {_bytes(program)} of a device for the program that trains one network, "
+        f"{_bytes(state)} of it for its state{each}\n"
+    )
+
+
+def _flops(count: float) -> str:
+    """A number of floating-point operations, to three digits: "1.23 TFLOP"."""
+    scale, unit = next(
+        (pair for pair in ((1e15, "PFLOP"), (1e12, "TFLOP")) if count >= 0.9995 * pair[0]),
+        (1e9, "GFLOP"),
+    )
+    digits = f"{count / scale:#.3g}".rstrip(".")
+    return f"{float(digits):,.0f} {unit}" if "e+" in digits else f"{digits} {unit}"
 
 
 def describe_population(settings: Settings, fit: Fit | None) -> str:

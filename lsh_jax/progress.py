@@ -1,19 +1,40 @@
-"""Tells what a search is doing: bars on a terminal, one line an event elsewhere."""
+"""Tells what a search is doing: bars and a table on a terminal, one line an event elsewhere."""
 
 import contextlib
-import math
-import statistics
+import dataclasses
+import pathlib
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
-from typing import Any, TextIO
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Any, NamedTuple, TextIO
 
-from rich.console import Console
+from rich.console import Console, Group
+from rich.live import Live
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
-from lsh_jax.search.ledger import Record, perplexity
+from lsh_jax import live_table, pace
+from lsh_jax.pace import about, duration, segment_time_left, time_left
+from lsh_jax.search.ledger import Ledger, Record, TrialId, perplexity
+from lsh_jax.search.run_directory import LEDGER
+
+__all__ = [
+    "Listener",
+    "about",
+    "both",
+    "describe",
+    "describe_round",
+    "describe_training",
+    "duration",
+    "progress",
+    "records_so_far",
+    "segment_time_left",
+    "time_left",
+    "training_progress",
+]
 
 _LONG_SEGMENT = 60.0  # seconds, from which on a log has a line a segment
+_LINES_BESIDE = 7  # of a terminal: two bars, blank, head and rule of the table, two to print on
+_PER_SECOND = 2  # times that a terminal is drawn
 
 Listener = Callable[[str, Mapping[str, Any]], None]
 
@@ -24,47 +45,128 @@ def progress(
     segments_per_epoch: int,
     unigram_perplexity: float | None,
     stream: TextIO | None = None,
+    *,
+    records: Iterable[Record] = (),
 ) -> Iterator[Listener]:
     """Shows the events of `hyperprune`.
+
+    A terminal has two bars and the table of the networks in play below the lines on rounds, notices
+    and failures; the table stays at the end. Elsewhere every event of note is one line.
 
     Args:
       total_epochs: that the plan holds, the dense network's and its tuning's among them.
       segments_per_epoch: for the bar of the epoch under way.
       unigram_perplexity: printed beside the perplexities; None where there is none.
       stream: standard output if not given.
+      records: of a run that is resumed, for the table, see `records_so_far`.
 
     Yields:
       The listener to hand to `hyperprune`.
     """
-    with _bars(stream) as bar:
-        console = bar.console
-        search = bar.add_task("search, epochs", total=total_epochs, note="")
-        epoch = bar.add_task("this epoch", total=segments_per_epoch, note="")
-        seconds: list[float] = []
+    bar = _bars(stream)
+    console = bar.console
+    bar.add_task("search, epochs", total=total_epochs, note="")
+    bar.add_task("this epoch", total=segments_per_epoch, note="", visible=False)
+    course = _Course()
+    for record in records:
+        networks = live_table.followed(course.networks, "record", {"record": record}, 0.0)
+        course = course._replace(networks=networks)
 
-        def listener(kind: str, values: Mapping[str, Any]) -> None:
-            if kind == "segment":
-                note = f"{_name(values['trial'])}, epoch {values['epoch']}"
-                bar.update(epoch, completed=values["done"], note=note)
-            elif kind == "done":
-                bar.update(search, completed=values["epochs"])
-            elif kind == "record":
-                record: Record = values["record"]
-                if record.duplicate_of is None:
-                    bar.advance(search)
-                    seconds.append(record.wall_s or 0.0)
-                left = time_left(seconds, total_epochs - int(bar.tasks[0].completed))
-                bar.update(search, note=left)
-                done = f"[{int(bar.tasks[0].completed)}/{total_epochs}]"
-                console.print(
-                    f"{done} {describe(record, unigram_perplexity)}; {left}", markup=False
-                )
-            elif kind == "round":
-                console.print(describe_round(values))
-            elif kind == "notice":
-                console.print(f"Note: {values['text']}.", markup=False)
+    def listener(kind: str, values: Mapping[str, Any]) -> None:
+        nonlocal course
+        course = _after(course, kind, values)
+        left = pace.search_time_left(course.speed, total_epochs - course.epochs)
+        _move(bar, kind, values, course, left)
+        text = _line(kind, values, unigram_perplexity)
+        if not bar.disable:
+            text = "" if _is_routine(kind, values) else live_table.one_line(text)
+        elif kind == "record":
+            text = f"[{course.epochs}/{total_epochs}] {text}; {left}"
+        if text:
+            console.print(text, markup=False)
 
+    def drawn() -> Group:
+        rows = console.height - _LINES_BESIDE
+        now = time.perf_counter()
+        return Group(bar, "", live_table.network_table(course.networks, now, rows))
+
+    with contextlib.ExitStack() as stack:
+        if not bar.disable:
+            live = Live(console=console, get_renderable=drawn, refresh_per_second=_PER_SECOND)
+            stack.enter_context(live)
+            stack.callback(bar.update, bar.tasks[1].id, visible=False)
         yield listener
+
+
+class _Course(NamedTuple):
+    """What is known of a search from its events."""
+
+    networks: Mapping[TrialId, live_table.Network] = {}
+    speed: pace.Pace = pace.Pace()
+    epochs: int = 0  # done
+
+
+def _after(course: _Course, kind: str, values: Mapping[str, Any]) -> _Course:
+    now = time.perf_counter()
+    epochs = course.epochs
+    if kind == "done":
+        epochs = values["epochs"]
+    elif kind == "record" and values["record"].duplicate_of is None:
+        epochs += 1
+    return _Course(
+        networks=live_table.followed(course.networks, kind, values, now),
+        speed=pace.followed(course.speed, kind, values, now),
+        epochs=epochs,
+    )
+
+
+def _move(bar: Progress, kind: str, values: Mapping[str, Any], course: _Course, left: str) -> None:
+    """Moves the bars of a search after an event: of all epochs, and of one where but one runs."""
+    search, epoch = (task.id for task in bar.tasks)
+    if kind in ("started", "segment"):  # of processes of their own no segments are told
+        note = f"{_name(values['trial'])}, epoch {values['epoch']}"
+        alone = course.speed.at_a_time == 1
+        bar.update(epoch, completed=values.get("done", 0), note=note, visible=alone)
+    elif kind in ("done", "record"):
+        bar.update(search, completed=course.epochs, note=left if kind == "record" else "")
+
+
+def _line(kind: str, values: Mapping[str, Any], unigram_perplexity: float | None) -> str:
+    """The line on an event; empty for one without."""
+    if kind == "record":
+        return describe(values["record"], unigram_perplexity)
+    if kind == "round":
+        return describe_round(values)
+    return f"Note: {values['text']}." if kind == "notice" else ""
+
+
+def _is_routine(kind: str, values: Mapping[str, Any]) -> bool:
+    """Whether the table says what a line would: an epoch that went well."""
+    return kind == "record" and values["record"].status == "ok"
+
+
+def both(first: Listener, second: Listener) -> Listener:
+    """A listener that tells two others."""
+
+    def listener(kind: str, values: Mapping[str, Any]) -> None:
+        first(kind, values)
+        second(kind, values)
+
+    return listener
+
+
+def records_so_far(run: pathlib.Path) -> list[Record]:
+    """What a run has on record, under the names by which its listeners are told of it.
+
+    Args:
+      run: the run directory; it need not be there yet.
+
+    Returns:
+      The records of the dense network's tuning, then those of the search.
+    """
+    tuning = Ledger(run / "tuning" / LEDGER).records()
+    renamed = [dataclasses.replace(r, trial=f"tuning-{r.trial}") for r in tuning]
+    return renamed + Ledger(run / LEDGER).records()
 
 
 @contextlib.contextmanager
@@ -130,9 +232,10 @@ def _bars(stream: TextIO | None) -> Progress:
         TextColumn("{task.description}"),
         BarColumn(),
         MofNCompleteColumn(),
-        TextColumn("{task.fields[note]}"),
+        TextColumn("{task.fields[note]}", markup=False),
     )
-    return Progress(*columns, console=console, transient=True, disable=not console.is_terminal)
+    moves = console.is_terminal and not console.is_dumb_terminal
+    return Progress(*columns, console=console, transient=True, disable=not moves)
 
 
 def describe_training(
@@ -150,20 +253,6 @@ def describe_training(
     wall = record.wall_s or 0.0
     speed = f", {tokens_per_epoch / wall:,.0f} tokens per second" if wall else ""
     return f"{text}, {duration(wall)}{speed}"
-
-
-def segment_time_left(seconds: list[float], segments_left: int, segments_per_epoch: int) -> str:
-    """The time that is left, from the seconds of the segments so far.
-
-    The mean of the last epoch's, of which one has an evaluation before it, without the first of
-    all, which also compiles.
-    """
-    if segments_left <= 0:
-        return "nothing left but the test"
-    if len(seconds) < 2:
-        return "time left known after the next segment"
-    recent = seconds[1:][-segments_per_epoch:]
-    return f"{about(statistics.fmean(recent) * segments_left)} left"
 
 
 def describe(record: Record, unigram_perplexity: float | None) -> str:
@@ -193,36 +282,6 @@ def describe_round(values: Mapping[str, Any]) -> str:
     if len(survivors) == len(entered):
         return f"{text}, none cut: {kept}"
     return f"{text}, {len(survivors)} go on: {kept}"
-
-
-def time_left(seconds: list[float], epochs_left: int) -> str:
-    """The time that is left, from the seconds of the epochs so far.
-
-    The median of all but the first, which also compiles.
-    """
-    if epochs_left <= 0:
-        return "nothing left but the report"
-    if len(seconds) < 2:
-        return "time left known after the next epoch"
-    return f"{about(statistics.median(seconds[1:]) * epochs_left)} left"
-
-
-def duration(seconds: float) -> str:
-    """Seconds as a person would say them."""
-    if seconds < 1:
-        return "under 1 s"
-    if not math.isfinite(seconds) or seconds < 90:
-        return f"{seconds:.0f} s"
-    if seconds < 90 * 60:
-        return f"{seconds / 60:.0f} min"
-    if seconds < 48 * 3600:
-        return f"{seconds / 3600:.1f} h"
-    return f"{seconds / 86400:.1f} days"
-
-
-def about(seconds: float) -> str:
-    """Seconds as an estimate."""
-    return duration(seconds) if seconds < 1 else f"about {duration(seconds)}"
 
 
 def _perplexity(record: Record) -> str:

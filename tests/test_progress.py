@@ -1,18 +1,21 @@
 import io
 import math
+import re
 
 import pytest
 
 from lsh_jax.progress import (
+    both,
     describe,
     describe_training,
     duration,
     progress,
+    records_so_far,
     segment_time_left,
     time_left,
     training_progress,
 )
-from lsh_jax.search.ledger import Record
+from lsh_jax.search.ledger import Ledger, Record
 
 
 def record(**values):
@@ -130,16 +133,78 @@ def test_the_last_epoch_leaves_nothing_but_the_report():
     assert lines[0].endswith("; nothing left but the report")
 
 
-def test_on_a_terminal_the_lines_stand_above_the_bars():
-    class Terminal(io.StringIO):
-        def isatty(self):
-            return True
+class Terminal(io.StringIO):
+    def isatty(self):
+        return True
 
-    stream = Terminal()
-    with progress(6, 4, None, stream) as listener:
+
+@pytest.fixture
+def terminal(monkeypatch):
+    """What a terminal of 100 columns and 14 lines is sent."""
+    for name, value in {"COLUMNS": "100", "LINES": "14", "TERM": "xterm", "NO_COLOR": "1"}.items():
+        monkeypatch.setenv(name, value)
+    return Terminal()
+
+
+def last_drawn(stream):
+    """The lines of what a terminal was sent last: bars and table."""
+    plain = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", stream.getvalue())
+    drawn = plain[plain.rindex("search, epochs") :]
+    return [line.strip() for line in drawn.splitlines() if line.strip()]
+
+
+def test_a_terminal_has_bars_and_a_table_that_stays(terminal):
+    with progress(6, 4, None, terminal) as listener:
+        listener("started", {"trial": 3, "epoch": 2})
         listener("segment", {"trial": 3, "epoch": 2, "done": 1})
+        listener("record", {"record": record(ls_distance=0.5, ls_std_error=0.25)})
+    search, heads, _, row = last_drawn(terminal)
+    assert "1/6 time left known after the next epoch" in search
+    assert heads.split() == ["trial", "epoch", "perplexity", "LS", "distance", "state"]
+    assert row.split() == ["3", "2", "148.4", "0.500", "±", "0.250", "waits"]
+
+
+def test_a_terminal_is_told_of_rounds_notices_and_failures_alone(terminal):
+    with progress(6, 4, None, terminal) as listener:
+        listener("notice", {"text": "[red]look[/red]"})
         listener("record", {"record": record()})
-    assert "candidate 3, epoch 2: validation perplexity 148.4" in stream.getvalue()
+        listener("record", {"record": record(trial=4, status="failed", reason="\x1b[2J[b]\nno")})
+        listener("round", {"round": 0, "epochs": 2, "entered": [3, 4], "survivors": [3]})
+        listener("a kind of later years", {})
+    told = terminal.getvalue()
+    assert "Note: [red]look[/red]." in told
+    assert "candidate 4, epoch 2: failed, [2J[b] no" in told
+    assert "\x1b[2J" not in told
+    assert "Round 0, epoch 2: 2 candidates scored, 1 go on: 3" in told
+    assert "candidate 3, epoch 2" not in told
+
+
+def test_a_terminal_that_cannot_move_its_cursor_has_lines(terminal, monkeypatch):
+    monkeypatch.setenv("TERM", "dumb")
+    with progress(6, 4, None, terminal) as listener:
+        listener("record", {"record": record()})
+    assert terminal.getvalue() == (
+        "[1/6] candidate 3, epoch 2: validation perplexity 148.4, 12.3 s; time left known after "
+        "the next epoch\n"
+    )
+
+
+def test_the_table_of_a_run_that_is_resumed_begins_with_its_records(terminal, tmp_path):
+    Ledger(tmp_path / "trials.jsonl").append(record(trial=7))
+    Ledger(tmp_path / "tuning" / "trials.jsonl").append(record(trial=1))
+    before = records_so_far(tmp_path)
+    assert [found.trial for found in before] == ["tuning-1", 7]
+    with progress(6, 4, None, terminal, records=before):
+        pass
+    assert last_drawn(terminal)[-1].split() == ["7", "2", "148.4", "waits"]
+    assert records_so_far(tmp_path / "no run yet") == []
+
+
+def test_two_listeners_are_told_the_same():
+    told = []
+    tell = both(lambda *event: told.append((1, *event)), lambda *event: told.append((2, *event)))
+    tell("done", {"epochs": 3})
+    assert told == [(1, "done", {"epochs": 3}), (2, "done", {"epochs": 3})]
 
 
 def training_lines(monkeypatch, times, *events):
