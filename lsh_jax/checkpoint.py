@@ -7,6 +7,7 @@ import contextlib
 import hashlib
 import itertools
 import json
+import logging
 import pathlib
 import shutil
 import signal
@@ -19,6 +20,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from lsh_jax.types import PyTree
+
+
+_FULL = "No space left on device"
 
 
 class CheckpointError(RuntimeError):
@@ -50,12 +54,14 @@ def save_checkpoint(
     remove_checkpoint(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     try:
-        with _uninterrupted(), ocp.StandardCheckpointer() as checkpointer:
+        with _uninterrupted(), _quiet(), ocp.StandardCheckpointer() as checkpointer:
             checkpointer.save(path.absolute(), state)
             checkpointer.wait_until_finished()  # a full disk shows only here
     except ValueError as error:  # as which Orbax reports a full disk
         reason = str(error).split("\n")[0][:300]
-        raise OSError(f"The checkpoint at {path} could not be written: {reason}") from error
+        if _FULL in str(error):
+            reason = f"{_FULL}. Make room, then go on with --resume"
+        raise OSError(f"The checkpoint at {path} could not be written: {reason}.") from error
     manifest = {"sha256": _checksums(path), "leaves": _leaf_kinds(state), "notes": notes or {}}
     write_json(_manifest(path), manifest)
 
@@ -124,6 +130,18 @@ def _read_manifest(path: pathlib.Path) -> dict[str, dict[str, Any]]:
     except (ValueError, KeyError, TypeError, RecursionError):
         pass
     raise DamagedCheckpointError(f"The checkpoint at {path} is damaged: its manifest.")
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Keeps Orbax from printing the traceback of each of its threads: one error is raised here."""
+    logger = logging.getLogger("absl")
+    before = logger.level
+    logger.setLevel(logging.CRITICAL)
+    try:
+        yield
+    finally:
+        logger.setLevel(before)
 
 
 @contextlib.contextmanager
