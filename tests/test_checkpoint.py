@@ -207,18 +207,18 @@ def test_an_interrupt_waits_for_the_checkpoint_under_way(tmp_path, monkeypatch):
     """Orbax's threads would go on without their event loop, and say so at length."""
     import orbax.checkpoint as ocp
 
-    finish = ocp.StandardCheckpointer.wait_until_finished
+    save = ocp.Checkpointer.save
     finished = []
 
-    def interrupted_finish(self):
+    def interrupted_save(self, *arguments, **options):
         signal.raise_signal(signal.SIGINT)
-        finish(self)
+        save(self, *arguments, **options)
         finished.append(True)
 
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
         with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
-            patched.setattr(ocp.StandardCheckpointer, "wait_until_finished", interrupted_finish)
+            patched.setattr(ocp.Checkpointer, "save", interrupted_save)
             save_checkpoint(tmp_path / "1", {"w": jnp.ones(3)})
         assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
     finally:

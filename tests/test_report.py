@@ -660,16 +660,14 @@ def test_settings_do_not_repeat_what_the_fingerprint_holds_again(parsed):
 @pytest.mark.parametrize(
     ("damage", "complaint"),
     [
-        (lambda run: (run / "result.json").unlink(), "no result.json"),
+        (lambda run: (run / "config.json").unlink(), "no config.json"),
         (lambda run: (run / "result.json").write_text("{"), "result.json cannot be read"),
         (lambda run: (run / "result.json").write_text('{"best": {}}'), "lacks dense, beats_dense"),
         (lambda run: (run / "config.json").write_text("[]"), "config.json is not a JSON object"),
         (lambda run: (run / "trials.jsonl").unlink(), "no trials.jsonl"),
     ],
 )
-def test_folder_that_is_not_a_finished_run_gives_one_clear_error(
-    tmp_path, capsys, damage, complaint
-):
+def test_folder_that_is_no_run_gives_one_clear_error(tmp_path, capsys, damage, complaint):
     run = make_run(tmp_path / "run", candidates=2, layers=1)
     damage(run)
     with pytest.raises(ConfigError, match=re.escape(complaint)):
@@ -684,7 +682,7 @@ def test_module_runs_as_a_command_and_exits_with_2_where_there_is_no_run(tmp_pat
     command = [sys.executable, "-m", "lsh_jax.report", str(tmp_path / "missing")]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 2
-    assert done.stderr.startswith("error: `run` must be the directory of a finished search")
+    assert done.stderr.startswith("error: `run` must be the directory of a search")
 
 
 @pytest.fixture(scope="module")

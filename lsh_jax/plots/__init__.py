@@ -7,7 +7,9 @@ state. `import lsh_jax` leaves this alone.
 from lsh_jax.plots.cost import plot_budget
 from lsh_jax.plots.lyapunov import plot_convergence
 from lsh_jax.plots.search import (
+    MOST_POINTS,
     SIGNIFICANT,
+    Best,
     Others,
     Point,
     Trials,
@@ -21,7 +23,9 @@ from lsh_jax.plots.style import house_style
 from lsh_jax.plots.topology import plot_density, plot_explored, plot_overlap
 
 __all__ = (
+    "MOST_POINTS",
     "SIGNIFICANT",
+    "Best",
     "Others",
     "Point",
     "Trials",

@@ -31,13 +31,21 @@ from lsh_jax.search.ledger import Record
 
 Value = Callable[[Record], float | None]  # what of a record is drawn
 Others = Literal["other candidates", "other finalists"]
+Best = Literal["winner", "best so far"]
 
+MOST_POINTS = 30_000  # of thin spectra in one picture; where there are more, some are left out
 SIGNIFICANT = 2 * math.sqrt(2)  # standard errors by which two distances must differ: two sigma
 
-LOOKS = {"other candidates": OTHER, "other finalists": FINALIST, "winner": WINNER}
+LOOKS = {
+    "other candidates": OTHER,
+    "other finalists": FINALIST,
+    "winner": WINNER,
+    "best so far": WINNER,
+}
 _DISTANCE: Value = operator.attrgetter("ls_distance")
 _PERPLEXITY: Value = operator.attrgetter("val_perplexity")
-_MARKERS = {"other candidates": "o", "other finalists": "s", "winner": "D"}
+_MARKERS = {"other candidates": "o", "other finalists": "s", "winner": "D", "best so far": "D"}
+_WIDTHS = {"other candidates": 0.9, "other finalists": 1.4, "winner": 2.2, "best so far": 2.2}
 _CROWD = 16  # points above which their numbers would cover each other
 _WIDE, _VERY_WIDE = 4.0, 20.0  # ratios of values above which a logarithmic axis shows more
 
@@ -47,15 +55,17 @@ class Trials(NamedTuple):
 
     Attributes:
       histories: by trial, each by epoch.
-      winner: its trial.
+      winner: its trial, if there is one.
       finalists: their trials.
       cuts: epochs at which a round ended.
+      leader: the best so far, where there is no winner yet.
     """
 
     histories: Mapping[int, Sequence[Record]]
-    winner: int
+    winner: int | None
     finalists: Collection[int] = ()
     cuts: Sequence[int] = ()
+    leader: int | None = None
 
 
 class Point(NamedTuple):
@@ -74,6 +84,7 @@ def plot_spectra(
     candidates: Sequence[np.ndarray],
     winner: np.ndarray | None,
     others: Others = "other candidates",
+    best: Best = "winner",
     *,
     errors: Mapping[str, np.ndarray] | None = None,
     limits: tuple[float, float] | None = None,
@@ -84,24 +95,29 @@ def plot_spectra(
       title: of the picture.
       dense: the dense network's exponents by what the legend calls them, nats per step, [K] each;
         the first is drawn solid, the others dashed.
-      candidates: exponents of the other candidates, [K] each.
-      winner: the winner's, [K], if it has any.
+      candidates: exponents of the other candidates, [K] each; of very many, every few exponents
+        are drawn, `MOST_POINTS` in all.
+      winner: the winner's, [K], if it has any; drawn last, with marks.
       others: what `candidates` are.
+      best: what the legend calls `winner`.
       errors: standard errors of the exponents by label, [K] each; where given, a band of two of
-        them is drawn about the curve of that label, a name in `dense` or "winner".
+        them is drawn about the curve of that label, a name in `dense` or `best`.
       limits: of the exponents' axis, for pictures to be compared.
 
     Returns:
       A Figure: exponents against their index i/K.
     """
     figure, axes = canvas(title, "index of the exponent, i/K", "exponent, nats per step")
+    share = min(1.0, MOST_POINTS / max(1, sum(map(len, candidates))))
     for exponents in candidates:
-        axes.plot(_index(exponents), exponents, color=LOOKS[others], lw=0.9, label=others)
+        drawn = _spread(len(exponents), share)
+        x, y = _index(exponents)[drawn], exponents[drawn]
+        axes.plot(x, y, color=LOOKS[others], lw=0.9, label=others)
     for number, (label, exponents) in enumerate(dense.items()):
         width, dashes = (1.6, (0, (4, 2))) if number else (2.0, "-")
         axes.plot(_index(exponents), exponents, color=DENSE, lw=width, ls=dashes, label=label)
     if winner is not None:
-        axes.plot(_index(winner), winner, color=WINNER, lw=2.8, label="winner")
+        axes.plot(_index(winner), winner, color=WINNER, lw=2.8, label=best)
         axes.lines[-1].set(marker="o", markersize=4.5, markevery=max(1, len(winner) // 12))
     for line in list(axes.lines):
         error = (errors or {}).get(str(line.get_label()))
@@ -232,9 +248,16 @@ def _index(exponents: np.ndarray) -> np.ndarray:
     return np.arange(1, len(exponents) + 1) / len(exponents)
 
 
+def _spread(count: int, share: float) -> np.ndarray:
+    """Places in [0, count) that lie evenly, the first and the last among them."""
+    return np.unique(np.linspace(0, count - 1, max(2, round(share * count))).round().astype(int))
+
+
 def _role(trials: Trials, trial: int) -> str:
     if trial == trials.winner:
         return "winner"
+    if trial == trials.leader:
+        return "best so far"
     return "other finalists" if trial in trials.finalists else "other candidates"
 
 
@@ -250,10 +273,9 @@ def draw_trials(axes: Axes, trials: Trials, value: Value) -> list[float]:
       The values drawn.
     """
     values: list[float] = []
-    widths = {"other candidates": 0.9, "other finalists": 1.4, "winner": 2.2}
     for trial, history in trials.histories.items():
         role = _role(trials, trial)
-        width = widths[role]
+        width = _WIDTHS[role]
         look = {"color": LOOKS[role], "lw": width, "label": role, "zorder": 2 + width}
         drawn = _draw(axes, history, value, **look)
         if drawn and history[-1].status == "failed":

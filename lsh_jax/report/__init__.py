@@ -1,43 +1,71 @@
-"""The report of a finished search: one self-contained page, and the same as Markdown.
+"""The report of a search: one self-contained page, and the same as Markdown.
 
 `report.html` needs no script and asks nothing of any other place; both files say what the run
 directory holds and nothing else, so writing them twice gives the same bytes. Pictures are those of
-`lsh_jax.plots`.
+`lsh_jax.plots`. The page of a search that is still running reads itself again every half minute,
+in case the report has been written anew.
 """
 
+import os
 import pathlib
 
 from lsh_jax.report import correlation, cost, evidence, sections, topology, trials
-from lsh_jax.report.page import to_html, to_markdown
-from lsh_jax.report.run import read_run
+from lsh_jax.report.page import Section, to_html, to_markdown
+from lsh_jax.report.run import Run, read_run
 from lsh_jax.report.sections import headline
+from lsh_jax.report.standing import is_finished, read_standing
+from lsh_jax.report.unfinished import unfinished_sections
 
 __all__ = ["headline", "write_report"]
 
+_REFRESH = 30  # seconds
+
 
 def write_report(run: pathlib.Path) -> None:
-    """Writes report.html and report.md into the directory of a finished search.
+    """Writes report.html and report.md into the directory of a search, finished or not.
 
     Args:
       run: the run directory.
 
     Raises:
-      ConfigError: when it is not that of a finished search.
+      ConfigError: when it is not that of a search.
       LedgerError: when its ledger cannot be read.
     """
-    read = read_run(run)
-    parts = [
-        sections.result_section(read),
-        *topology.size_sections(read),
-        evidence.spectra_section(read),
-        evidence.curves_section(read),
-        *topology.topology_sections(read),
-        correlation.correlation_section(read),
-        sections.rounds_section(read),
-        trials.trials_section(read),
-        cost.cost_section(read),
-        sections.settings_section(read),
-    ]
+    refresh = None
+    if is_finished(run):
+        read = read_run(run)
+        parts = _finished_sections(read)
+    else:
+        standing = read_standing(run)
+        read, parts = standing.run, list(unfinished_sections(standing))
+        refresh = _REFRESH if standing.running else None
     content = f"Hyperpruning: {read.name}", sections.subtitle(read), parts
-    (run / "report.html").write_text(to_html(*content), encoding="utf-8")
-    (run / "report.md").write_text(to_markdown(*content), encoding="utf-8")
+    _replace(run / "report.html", to_html(*content, refresh))
+    _replace(run / "report.md", to_markdown(*content))
+
+
+def _finished_sections(run: Run) -> list[Section]:
+    return [
+        sections.result_section(run),
+        *topology.size_sections(run),
+        evidence.spectra_section(run),
+        evidence.curves_section(run),
+        *topology.topology_sections(run),
+        correlation.correlation_section(run),
+        sections.rounds_section(run),
+        trials.trials_section(run),
+        cost.cost_section(run),
+        sections.settings_section(run),
+    ]
+
+
+def _replace(path: pathlib.Path, text: str) -> None:
+    """Writes a file in one step: who reads it meanwhile sees the old one or the new one."""
+    temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
+    try:
+        # "replace": a stranger's text may hold half a surrogate pair, which UTF-8 has no bytes for.
+        with temporary.open("x", encoding="utf-8", errors="replace") as file:
+            file.write(text)
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)

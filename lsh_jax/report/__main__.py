@@ -1,4 +1,4 @@
-"""`python -m lsh_jax.report RUN_DIR` writes the report of a finished search."""
+"""`python -m lsh_jax.report RUN_DIR` writes the report of a search, finished or not."""
 
 import argparse
 import pathlib
@@ -16,10 +16,11 @@ def main(arguments: list[str] | None = None) -> int:
       arguments: of the command line; those of this process if not given.
 
     Returns:
-      The exit status: 0, or 2 when there is no finished search to report.
+      The exit status: 0, or 2 when there is no search to report.
     """
     parser = argparse.ArgumentParser(
-        prog="python -m lsh_jax.report", description="Writes the report of a finished search."
+        prog="python -m lsh_jax.report",
+        description="Writes the report of a search, finished or not.",
     )
     parser.add_argument("run", type=pathlib.Path, help="the run directory")
     run = parser.parse_args(arguments).run

@@ -38,6 +38,12 @@ def control(controls: Mapping[str, Any], name: str) -> str:
     return setting(controls.get(name)) if matters(name, controls) else MISSING
 
 
+def heading(name: str) -> str:
+    """The column of a control in a table."""
+    short = {"redistribution": "redistr.", "death_rate": "#death rate"}
+    return short.get(name, _words(name))
+
+
 def winner_controls(run: Run) -> Iterator[Block]:
     """What was chosen for the winner, and in small print what was fixed for all."""
     controls = run.result["best"]["controls"]

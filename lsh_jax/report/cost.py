@@ -15,14 +15,15 @@ def tuning_text(run: Run) -> Iterator[str]:
     if not dense.get("tuning_trials"):
         return
     chosen = ", ".join(
-        f"{name.replace('_', ' ')} {setting(value)}" for name, value in dense["hyper"].items()
+        f"{name.replace('_', ' ')} {setting(value)}"
+        for name, value in dense.get("hyper", {}).items()
     )
     yield (
         "Hyperparameters of training were searched as well. So the dense network was tuned first, "
         f"over {plural(dense['tuning_trials'], 'trial')} in rounds as the candidates', judged by "
         f"validation nll. Of the finalists, trained to epoch {dense['epochs']}, the one with the "
         f"lowest validation nll at its best epoch is the dense network; it chose {chosen}. The "
-        f"other trials' {budget['epochs_tuning']:,.0f} epochs count below."
+        f"other trials' {budget.get('epochs_tuning', 0):,.0f} epochs count below."
     )
 
 

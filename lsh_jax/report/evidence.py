@@ -10,6 +10,7 @@ from lsh_jax.report.formatting import number, percent, plural
 from lsh_jax.report.page import Block, Picture, Pictures, Section, Text
 from lsh_jax.report.run import Run, at_epoch, given
 from lsh_jax.report.svg import to_svg
+from lsh_jax.report.values import is_number
 
 _REFERENCES = {
     "same-epoch": "the dense network after as many epochs",
@@ -33,7 +34,7 @@ def spectra_section(run: Run) -> Section:
     last = epochs[-1]
     first = {str(trial): run.first_epoch for trial in run.candidates}
     final = {str(trial): _last_epoch(run, trial) for trial in run.finalists}
-    end = max(final.values())
+    end = max(final.values(), default=run.first_epoch)
     pictures = []
     for layer in range(run.spectra["dense", last].shape[0]):
         shown = [("after", run.first_epoch, first)]
@@ -57,9 +58,10 @@ def _definition(run: Run) -> str:
     settings = settings if isinstance(settings, dict) else {}
     share, state = settings.get("share"), settings.get("state")
     over = "the leading exponents of each layer that were computed"
-    if isinstance(share, float | int):
+    if is_number(share):
         over = f"the leading {percent(share, 0)} of each layer's exponents"
-    of = f" The exponents are those of {_STATES[state]}." if state in _STATES else ""
+    words = _STATES.get(state) if isinstance(state, str) else None
+    of = f" The exponents are those of {words}." if words else ""
     return (
         "The LS distance of two networks is the l2 norm of the difference between their Lyapunov "
         f"exponents in nats per step, sorted, layers one after the other, over {over}; values "
@@ -80,13 +82,19 @@ def _spectra_caption(run: Run) -> str:
         dense += ", given, not trained here"
     else:
         dense += ", solid after the epoch in the title, dashed after the other one"
+    best = "best so far" if run.winner is None else "winner"
+    first = [run.spectra.get((str(trial), run.first_epoch)) for trial in run.candidates]
+    points = sum(spectrum.shape[1] for spectrum in first if spectrum is not None)
+    crowd = ""
+    if points > plots.MOST_POINTS:
+        crowd = " So many curves are drawn through every few exponents only."
     bands = " Bands, where wide enough to be seen: two standard errors." if run.std_errors else ""
     return (
         "Each curve is one network: its exponents in falling order, the rates at which nearby "
         f"states approach each other (below 0) or part (above 0). {dense}; the thick orange curve "
-        "is the winner, the thin ones are the others. Look for how closely a curve follows the "
+        f"is the {best}, the thin ones are the others. Look for how closely a curve follows the "
         "solid black one: the LS distance is the gap between them. The index runs over the "
-        f"exponents that were computed, the leading ones of each layer.{bands}"
+        f"exponents that were computed, the leading ones of each layer.{crowd}{bands}"
     )
 
 
@@ -105,10 +113,11 @@ def _spectra_picture(
     }
     dense = {label: run.spectra[key][layer] for label, key in labels.items()}
     found = {key[0]: run.spectra[key][layer] for key in trials.items() if key in run.spectra}
-    winner = str(run.winner)
+    best: plots.Best = "best so far" if run.winner is None else "winner"
+    first = str(run.leader if run.winner is None else run.winner)
     keys = {
         next(iter(labels)): next(iter(labels.values())),
-        "winner": (winner, trials.get(winner, 0)),
+        best: (first, trials.get(first, 0)),
     }
     errors = {
         label: run.std_errors[key][layer]
@@ -116,9 +125,9 @@ def _spectra_picture(
         if key in run.std_errors and run.std_errors[key].shape == run.spectra[key].shape
     }
     others: plots.Others = "other finalists" if "finalists" in title else "other candidates"
-    rest = [exponents for trial, exponents in found.items() if trial != winner]
+    rest = [exponents for trial, exponents in found.items() if trial != first]
     figure = plots.plot_spectra(
-        title, dense, rest, found.get(winner), others, errors=errors, limits=limits
+        title, dense, rest, found.get(first), others, best, errors=errors, limits=limits
     )
     alt = f"Lyapunov exponents. {title}: {plural(len(found), 'pruned network')} and the dense one"
     return _picture(figure, alt)
@@ -138,7 +147,7 @@ def _last_epoch(run: Run, trial: int) -> int:
 def curves_section(run: Run) -> Section:
     """Distance to dense and perplexity over the epochs."""
     cuts = [entry["epochs"] for entry in run.rounds]
-    trials = plots.Trials(run.candidates, run.winner, run.finalists, cuts)
+    trials = plots.Trials(run.candidates, run.winner, run.finalists, cuts, run.leader)
     dense = run.dense[0] if run.dense else []
     perplexity = plots.plot_perplexity(trials, dense, run.result.get("unigram_perplexity"))
     pictures = []
@@ -161,14 +170,15 @@ def _curves_caption(run: Run) -> str:
         if run.dense[1:]
         else ""
     )
+    or_stands = " or stands now" if run.winner is None else ""
     return (
-        "A candidate's curve ends with a dot where it was cut, with a cross where it failed; grey "
-        f"vertical lines are the ends of rounds. Distance: to {_reference(run)}; {seeds}the "
-        "orange band is 2.8 median standard errors high (where no band is seen, it is thinner "
-        "than a line): two distances that differ by less cannot be ranked, as the difference of "
-        "two has 1.4 times the error of one and must be twice that. The standard error tells how "
-        f"well a spectrum was estimated; {_ALONE} is not in it. Perplexity: lower is better; a "
-        "network above the unigram line has not begun to learn."
+        f"A candidate's curve ends with a dot where it was cut{or_stands}, with a cross where it "
+        "failed; grey vertical lines are the ends of rounds. Distance: to "
+        f"{_reference(run)}; {seeds}the orange band is 2.8 median standard errors high (where no "
+        "band is seen, it is thinner than a line): two distances that differ by less cannot be "
+        "ranked, as the difference of two has 1.4 times the error of one and must be twice that. "
+        f"The standard error tells how well a spectrum was estimated; {_ALONE} is not in it. "
+        "Perplexity: lower is better; a network above the unigram line has not begun to learn."
     )
 
 

@@ -69,8 +69,15 @@ class Section(NamedTuple):
     blocks: list[Block]
 
 
-def to_html(title: str, subtitle: str, sections: list[Section]) -> str:
-    """One self-contained page: no script, no request to anywhere."""
+def to_html(title: str, subtitle: str, sections: list[Section], refresh: int | None = None) -> str:
+    """One self-contained page: no script, no request to anywhere.
+
+    Args:
+      title: of the page.
+      subtitle: below it.
+      sections: of the page, in their order.
+      refresh: seconds after which a browser reads the page again; never if not given.
+    """
     links = [f'<a href="#s{n}">{_h(s.title)}</a>' for n, s in enumerate(sections)]
     body = [
         f'<section id="s{number}">\n<h2>{_h(section.title)}</h2>\n'
@@ -79,6 +86,7 @@ def to_html(title: str, subtitle: str, sections: list[Section]) -> str:
         for number, section in enumerate(sections)
     ]
     return _PAGE.substitute(
+        refresh=f'<meta http-equiv="refresh" content="{refresh}">\n' if refresh else "",
         title=_h(title),
         subtitle=_h(subtitle),
         style=_STYLE,
@@ -257,7 +265,7 @@ _PAGE = string.Template("""<!DOCTYPE html>
 <head>
 <meta charset="utf-8">
 <meta name="viewport" content="width=device-width, initial-scale=1">
-<title>$title</title>
+$refresh<title>$title</title>
 <style>$style</style>
 </head>
 <body>

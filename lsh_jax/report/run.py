@@ -1,37 +1,46 @@
-"""Reads a finished run directory: everything a report says comes from here."""
+"""Reads a run directory: everything a report says comes from here."""
 
-import json
 import pathlib
+import zipfile
+import zlib
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from lsh_jax.config import ConfigError
-from lsh_jax.search.ledger import Ledger, Record, TrialId
+from lsh_jax.report.values import CONFIG, RECORD, RESULT, Expected, find_fault, load_json
+from lsh_jax.search.ledger import Ledger, LedgerError, Record, TrialId
+from lsh_jax.search.run_directory import LEDGER
+
+Arrays = dict[tuple[str, int], np.ndarray]  # by trial and epoch
+
+UNREADABLE = (OSError, ValueError, EOFError, MemoryError, zipfile.BadZipFile, zlib.error)
+"""What reading an array raises that is cut short or none."""
 
 _NEEDED = ("dense", "best", "beats_dense", "budget")  # what no report can do without
 GIVEN = "given, not trained here"  # of a dense network that was brought along
 
 
 class Run(NamedTuple):
-    """A finished search.
+    """A search.
 
     Attributes:
       name: of the run directory.
       config: config.json.
       search: its search settings; empty where it has none.
-      result: result.json.
+      result: result.json; of a search that is not finished, what is known of it.
       dense: histories of the dense networks, the reference first.
       candidates: histories by trial, without those that repeat another.
       repeats: records of trials that repeat another.
       spectra: exponents [L, K] by trial and epoch.
       std_errors: of the exponents, by the same; empty where the run has none.
       rounds: what happened in each, the pool first.
-      winner: its trial.
-      finalists: their trials.
+      winner: its trial; None of a search that is not finished.
+      finalists: their trials; none where they are not known yet.
       first_epoch: after which candidates were first scored.
       model_bytes: of the winner's weights on disk; None where they are in another format.
+      leader: the trial that is best so far, where there is no winner yet.
     """
 
     name: str
@@ -41,13 +50,14 @@ class Run(NamedTuple):
     dense: list[list[Record]]
     candidates: dict[int, list[Record]]
     repeats: list[Record]
-    spectra: dict[tuple[str, int], np.ndarray]
-    std_errors: dict[tuple[str, int], np.ndarray]
+    spectra: Arrays
+    std_errors: Arrays
     rounds: list[dict[str, Any]]
-    winner: int
+    winner: int | None
     finalists: list[int]
     first_epoch: int
     model_bytes: int | None
+    leader: int | None = None
 
 
 def read_run(path: pathlib.Path) -> Run:
@@ -61,12 +71,12 @@ def read_run(path: pathlib.Path) -> Run:
     missing = [name for name in _NEEDED if name not in result]
     if missing:
         raise _refusal(path, f"whose result.json lacks {', '.join(missing)}")
-    config = _read_json(path, "config.json")
-    if not (path / "trials.jsonl").is_file():
-        raise _refusal(path, "which has no trials.jsonl")
-    histories = _histories(Ledger(path / "trials.jsonl"))
-    trials = {trial: h for trial, h in histories.items() if isinstance(trial, int)}
-    repeats = [h[-1] for h in trials.values() if h[-1].duplicate_of is not None]
+    _check(path, "result.json", result, RESULT)
+    config = read_config(path)
+    if not (path / LEDGER).is_file():
+        raise _refusal(path, f"which has no {LEDGER}")
+    histories = read_histories(path)
+    candidates, repeats = split_repeats(histories)
     search = config.get("search", {})
     rounds = result.get("rounds") or []
     winner = result["best"]["trial"]
@@ -76,11 +86,11 @@ def read_run(path: pathlib.Path) -> Run:
         config=config,
         search=search,
         result=result,
-        dense=[histories[name] for name in sorted(n for n in histories if isinstance(n, str))],
-        candidates={trial: h for trial, h in trials.items() if h[-1].duplicate_of is None},
-        repeats=repeats,
-        spectra=_spectra(path / "spectra.npz"),
-        std_errors=_spectra(path / "spectra_std_error.npz"),
+        dense=[history for name, history in histories.items() if isinstance(name, str)],
+        candidates=candidates,
+        repeats=[history[-1] for history in repeats],
+        spectra=whole_spectra(_read_arrays(path, "spectra.npz")),
+        std_errors=_read_arrays(path, "spectra_std_error.npz"),
         rounds=rounds,
         winner=winner,
         finalists=rounds[-1]["survivors"] if rounds else [winner],
@@ -95,7 +105,7 @@ def given(run: Run) -> bool:
 
 
 def outcome(run: Run, history: list[Record]) -> str:
-    """How a trial ended, in words: winner, finalist, cut, failed or a repetition."""
+    """How a trial ended, in words, or that it has not ended."""
     last = history[-1]
     if last.trial == run.winner:
         return "winner"
@@ -105,6 +115,8 @@ def outcome(run: Run, history: list[Record]) -> str:
         return f"failed in {round_name(run, last.round)}"
     if last.trial in run.finalists:
         return "finalist"
+    if run.winner is None and (not run.rounds or last.trial in run.rounds[-1]["survivors"]):
+        return "running or waiting"
     return f"cut after {round_name(run, last.round)}"
 
 
@@ -114,7 +126,8 @@ def round_name(run: Run, number: int | None) -> str:
         return "an unknown round"
     if number == 0:
         return "the pool"
-    return "the finals" if run.rounds and number >= len(run.rounds) else f"round {number}"
+    final = run.rounds and run.finalists and number >= len(run.rounds)
+    return "the finals" if final else f"round {number}"
 
 
 def at_epoch(run: Run, epoch: int) -> list[Record]:
@@ -122,28 +135,81 @@ def at_epoch(run: Run, epoch: int) -> list[Record]:
     return [r for history in run.candidates.values() for r in history if r.epoch == epoch]
 
 
-def _histories(ledger: Ledger) -> dict[TrialId, list[Record]]:
+def read_config(path: pathlib.Path) -> dict[str, Any]:
+    """Reads and checks the settings of a run.
+
+    Raises:
+      ConfigError: when there are none, or some are not what they must be.
+    """
+    config = _read_json(path, "config.json")
+    _check(path, "config.json", config, CONFIG)
+    return config
+
+
+def read_histories(path: pathlib.Path) -> dict[TrialId, list[Record]]:
+    """Reads and checks the ledger of a directory, empty where there is none.
+
+    Returns:
+      The records of each trial by epoch, dense networks first, whatever the order of the lines.
+
+    Raises:
+      LedgerError: when it cannot be read, or holds what a search does not write.
+    """
+    try:
+        records = Ledger(path / LEDGER).records()
+    except (TypeError, RecursionError, OverflowError) as error:
+        raise LedgerError(f"{path / LEDGER} cannot be read: {error}.") from error
     histories: dict[TrialId, list[Record]] = {}
-    for record in ledger.records():
+    for record in records:
+        fault = find_fault(vars(record), RECORD)
+        if fault is not None:
+            place = f"{path / LEDGER}, trial {record.trial!r:.40}, epoch {record.epoch!r:.40}"
+            raise LedgerError(f"{place}: {fault}.")
         histories.setdefault(record.trial, []).append(record)
+    trials = sorted(histories, key=lambda trial: (isinstance(trial, int), trial))
+    return {trial: sorted(histories[trial], key=lambda r: r.epoch) for trial in trials}
+
+
+def split_repeats(
+    histories: Mapping[TrialId, list[Record]],
+) -> tuple[dict[int, list[Record]], list[list[Record]]]:
+    """The histories of the candidates by trial, and those of trials that repeat another."""
+    trials = {trial: h for trial, h in histories.items() if isinstance(trial, int)}
+    candidates = {trial: h for trial, h in trials.items() if h[-1].duplicate_of is None}
+    return candidates, [h for trial, h in trials.items() if trial not in candidates]
+
+
+def whole_spectra(spectra: Arrays) -> Arrays:
+    """Those that can be drawn: finite, and of as many layers as the dense network."""
+    dense = [epoch for trial, epoch in spectra if trial == "dense"]
+    layers = len(spectra["dense", max(dense)]) if dense else 0
     return {
-        trial: sorted(history, key=lambda record: record.epoch)
-        for trial, history in histories.items()
+        key: exponents
+        for key, exponents in spectra.items()
+        if exponents.dtype.kind == "f"
+        and exponents.ndim == 2
+        and len(exponents) == layers
+        and exponents.size
+        and bool((abs(exponents) < 1e30).all())
     }
 
 
-def _spectra(path: pathlib.Path) -> dict[tuple[str, int], np.ndarray]:
-    if not path.is_file():
+def _read_arrays(path: pathlib.Path, name: str) -> Arrays:
+    if not (path / name).is_file():
         return {}
-    with np.load(path, allow_pickle=False) as arrays:  # a stranger's run is safe to open
-        keys = [(key, *key.rpartition("/")[::2]) for key in arrays.files]
-        return {(trial, int(epoch)): np.atleast_2d(arrays[key]) for key, trial, epoch in keys}
+    try:
+        # No pickles: a stranger's run is safe to open.
+        with (path / name).open("rb") as file, np.load(file, allow_pickle=False) as arrays:
+            keys = [(key, *key.rpartition("/")[::2]) for key in arrays.files]
+            return {(trial, int(epoch)): np.atleast_2d(arrays[key]) for key, trial, epoch in keys}
+    except UNREADABLE as error:
+        raise _refusal(path, f"whose {name} cannot be read ({error})") from error
 
 
 def _read_json(path: pathlib.Path, name: str) -> dict[str, Any]:
     try:
-        values = json.loads((path / name).read_text(encoding="utf-8"))
-    except FileNotFoundError:
+        values = load_json((path / name).read_bytes())
+    except (FileNotFoundError, NotADirectoryError):
         raise _refusal(path, f"which has no {name}") from None
     except (OSError, ValueError) as error:
         raise _refusal(path, f"whose {name} cannot be read ({error})") from error
@@ -152,8 +218,11 @@ def _read_json(path: pathlib.Path, name: str) -> dict[str, Any]:
     return values
 
 
+def _check(path: pathlib.Path, name: str, values: dict[str, Any], expected: Expected) -> None:
+    fault = find_fault(values, expected)
+    if fault is not None:
+        raise _refusal(path, f"in whose {name} {fault}")
+
+
 def _refusal(path: pathlib.Path, what: str) -> ConfigError:
-    return ConfigError(
-        f"`run` must be the directory of a finished search, got {str(path)!r}, {what}. "
-        "If the search was interrupted, continue it with --resume."
-    )
+    return ConfigError(f"`run` must be the directory of a search, got {str(path)!r}, {what}.")

@@ -21,6 +21,7 @@ from lsh_jax.report.formatting import (
 from lsh_jax.report.page import Block, Code, Details, Facts, Picture, Pictures, Section, Table, Text
 from lsh_jax.report.run import GIVEN, Run, at_epoch, given, round_name
 from lsh_jax.report.svg import to_svg
+from lsh_jax.report.values import is_number, load_json
 
 SCORES = {
     "ls": "the LS distance to the dense network",
@@ -96,7 +97,7 @@ def _conditions(run: Run) -> Iterator[str]:
     ]
     text = f"Trained on {', '.join(sizes)}; measured on {' and '.join(tested) or 'the rest'}."
     shares = corpus.get("unknown_share")
-    if isinstance(shares, dict) and isinstance(share := shares.get("test"), int | float):
+    if isinstance(shares, dict) and is_number(share := shares.get("test")):
         text += f" {number(100 * share, 2) if share else 'No'}{' %' if share else ''}"
         text += " of the test tokens are <unk>" if share else " test token is <unk>"
         if share:
@@ -240,23 +241,26 @@ def _rounds(run: Run) -> list[dict[str, Any]]:
 
 
 def settings_section(run: Run) -> Section:
-    """How to load the model, repeat the run, and every setting."""
+    """How to load the model, if there is one yet, repeat the run, and every setting."""
     config = dict(run.config)
     command = config.get("command")
-    blocks: list[Block] = [
-        Text("Load the pruned network, from the folder that holds this run:"),
-        Code(f"import lsh_jax\n\nmodel = lsh_jax.load_model({json.dumps(f'{run.name}/model')})"),
-    ]
-    if command:
+    blocks: list[Block] = []
+    if run.winner is not None:
+        folder = json.dumps(f"{run.name}/model")
+        blocks += [
+            Text("Load the pruned network, from the folder that holds this run:"),
+            Code(f"import lsh_jax\n\nmodel = lsh_jax.load_model({folder})"),
+        ]
+    if command and isinstance(command, str | list):
         text = command if isinstance(command, str) else shlex.join(map(str, command))
         blocks += [Text("Repeat the search:"), Code(text)]
     with contextlib.suppress(TypeError, ValueError):  # a user's own task may have any text there
-        config["fingerprint"] = json.loads(config.get("fingerprint", "{}"))
+        config["fingerprint"] = load_json(config.get("fingerprint", "{}"))
     rows = [[name, value] for name, value in _once(list(_flatten(config)))]
     blocks.append(
         Details(f"Settings and versions ({len(rows)})", [Table(("setting", "value"), rows)])
     )
-    return Section("Model and settings", blocks)
+    return Section("Model and settings" if run.winner is not None else "Settings", blocks)
 
 
 def _once(settings: list[tuple[str, str]]) -> Iterator[tuple[str, str]]:

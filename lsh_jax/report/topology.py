@@ -66,7 +66,8 @@ def topology_sections(run: Run) -> Iterator[Section]:
     best = counts["best"]
     parts = best["parts"]
     blocks: list[Block] = [Text(_where(run)), _density_table(parts)]
-    history = [r for r in run.candidates.get(run.winner, []) if r.topology]
+    own = run.candidates.get(run.result["best"]["trial"], [])
+    history = [record for record in own if record.topology and record.nonzeros]
     if history:
         density = _density_picture(history, parts, best["weights"])
         moved = any(record.churn for record in history)
@@ -130,14 +131,20 @@ def _density_picture(history: list[Record], parts: list[dict[str, Any]], weights
     panels: dict[str, dict[str, list[float]]] = {}
     for part in parts:
         leaf, gate = part["leaf"], part["gate"]
-        if leaf in panels or len(panels) < _PANELS:
+        if _verbatim(leaf) in panels or len(panels) < _PANELS:
             name = leaf if gate is None else f"{leaf}/{gate}"
             label = "leaf without gates" if gate is None else gate
-            panels.setdefault(leaf, {})[label] = [_density(record, name) for record in history]
+            lines = panels.setdefault(_verbatim(leaf), {})
+            lines[_verbatim(label)] = [_density(record, name) for record in history]
     epochs = [record.epoch for record in history]
     whole = [(record.nonzeros or math.nan) / weights for record in history]
     alt = "Density of every leaf and gate of the winner by epoch"
     return Picture(to_svg(plots.plot_density(epochs, panels, whole), alt), alt)
+
+
+def _verbatim(text: str) -> str:
+    """Text for a picture, where dollars would enclose a formula."""
+    return text.replace("$", r"\$")
 
 
 def _density(record: Record, name: str) -> float:

@@ -2,7 +2,7 @@
 
 import math
 
-from lsh_jax.report.controls import column_names, control
+from lsh_jax.report.controls import column_names, control, heading
 from lsh_jax.report.formatting import MISSING, number, setting, with_error
 from lsh_jax.report.page import Section, Table, Text
 from lsh_jax.report.run import GIVEN, Run, given, outcome
@@ -14,11 +14,14 @@ def trials_section(run: Run) -> Section:
     """Every trial after its last epoch, the columns to compare by first."""
     histories = sorted(run.candidates.values(), key=lambda history: _rank(run, history))
     histories += [[record] for record in run.repeats]
-    rows = [_cells(run, outcome(run, history), history) for history in histories]
+    names = column_names(run)
+    rows = [_cells(outcome(run, history), history, names) for history in histories]
     for index, history in enumerate(run.dense):
         ended = "other seed" if index else "reference"
-        rows.append(_cells(run, GIVEN if given(run) else ended, history))
+        rows.append(_cells(GIVEN if given(run) else ended, history, names))
     marks = [_mark(run, history) for history in histories] + [""] * len(run.dense)
+    if not rows:
+        return Section("Trials", [Text("The ledger holds no trial.")])
     hidden = set()
     if run.result.get("metric") == "ls":
         hidden.add("#score")  # it is the LS distance
@@ -58,19 +61,15 @@ def _rank(run: Run, history: list[Record]) -> tuple[bool, bool, float, int, floa
     )
 
 
-def _cells(run: Run, ended: str, history: list[Record]) -> dict[str, str]:
-    """The row of a trial by column."""
+def _cells(ended: str, history: list[Record], names: list[str]) -> dict[str, str]:
+    """The row of a trial by column, with the controls of `names`."""
     last = history[-1]
     best = MISSING
-    if any(record.val_nll is not None for record in history):
+    if any(record.status == "ok" and record.val_nll is not None for record in history):
         epoch = best_epoch(history)
         (record,) = (record for record in history if record.epoch == epoch)
         best = number(record.val_perplexity) + (f" ({epoch})" if epoch else "")
-    names = {"redistribution": "redistr.", "death_rate": "#death rate"}
-    controls = {
-        names.get(name, name.replace("_", " ")): control(last.controls, name)
-        for name in column_names(run)
-    }
+    controls = {heading(name): control(last.controls, name) for name in names}
     return {
         "trial": str(last.trial),
         "outcome": ended,

@@ -76,9 +76,9 @@ class Record:
         """
         try:
             record = cls(**json.loads(line, parse_constant=_refuse))
-        except (TypeError, RecursionError) as error:
+            record._check()
+        except (TypeError, OverflowError, RecursionError) as error:
             raise ValueError(str(error)) from error
-        record._check()
         return record
 
     def _check(self) -> None:

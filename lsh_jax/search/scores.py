@@ -4,6 +4,7 @@ import hashlib
 import math
 from typing import NamedTuple
 
+import jax
 import numpy as np
 
 from lsh_jax.config import ConfigError, Metric, Reference
@@ -56,16 +57,17 @@ class Distance(NamedTuple):
 
 def distance(candidate: Spectrum, dense: Spectrum) -> Distance:
     """The LS distance with its standard error and the number of floored exponents."""
-    error = float(
-        ls_distance_std_error(
-            candidate.exponents, candidate.std_error, dense.exponents, dense.std_error
-        )
+    found, error, floored = _compare(candidate, dense)
+    return Distance(float(found), float(error) if math.isfinite(error) else None, int(floored))
+
+
+@jax.jit
+def _compare(candidate: Spectrum, dense: Spectrum) -> tuple[jax.Array, jax.Array, jax.Array]:
+    error = ls_distance_std_error(
+        candidate.exponents, candidate.std_error, dense.exponents, dense.std_error
     )
-    return Distance(
-        float(ls_distance(candidate.exponents, dense.exponents)),
-        error if math.isfinite(error) else None,
-        int(count_floored(candidate.exponents)),
-    )
+    distance = ls_distance(candidate.exponents, dense.exponents)
+    return distance, error, count_floored(candidate.exponents)
 
 
 def reference_epoch(reference: Reference, epoch: int, val_nll: float, dense: list[Record]) -> int:
