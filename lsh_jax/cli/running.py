@@ -1,5 +1,6 @@
 """How a command runs: its exit status, what it says when it fails, and its run directory."""
 
+import contextlib
 import dataclasses
 import itertools
 import pathlib
@@ -63,10 +64,15 @@ def run_command(command: Command, arguments: Sequence[str] | None) -> int:
         how = f"the same command with --resume --out={out} goes on from here"
         print(f"\ninterrupted; {how if begun else 'nothing was begun'}", file=sys.stderr)
         return _KILLED + getattr(stop, "number", signal.SIGINT)
+    finally:
+        if out is not None and out.parent == _RUNS:
+            with contextlib.suppress(OSError):  # what was made and holds nothing
+                out.rmdir()
+                _RUNS.rmdir()
 
 
 def run_directory(settings: TrainingSettings, kind: str = "") -> pathlib.Path:
-    """--out, or one that tells when and what; to resume, the newest of the preset and seed.
+    """--out, or a new one that tells when and what; to resume, the newest of the preset and seed.
 
     Args:
       settings: of the command.
@@ -80,8 +86,10 @@ def run_directory(settings: TrainingSettings, kind: str = "") -> pathlib.Path:
     suffix = f"{kind}{settings.preset}-{settings.seed}"
     if not settings.resume:
         name = f"{time.strftime('%Y%m%d-%H%M%S')}-{suffix}"
-        names = itertools.chain([name], (f"{name}.{count}" for count in itertools.count(2)))
-        return next(_RUNS / own for own in names if not (_RUNS / own).exists())
+        for own in itertools.chain([name], (f"{name}.{count}" for count in itertools.count(2))):
+            with contextlib.suppress(FileExistsError):  # of a run that was started this second
+                (_RUNS / own).mkdir(parents=True)
+                return _RUNS / own
     runs = [
         path for path in _RUNS.glob("*") if re.fullmatch(rf"\d{{8}}-\d{{6}}-{suffix}", path.name)
     ]

@@ -147,12 +147,13 @@ def _trials(space: Space, labels: list[str], history: list[Observation]) -> Any:
 
     trials = Trials()
     documents = []
+    places = {
+        name: {value: place for place, value in enumerate(_indexed(space.choices[name]))}
+        for name in labels
+    }
     for trial, assignment, score in history:
         indices = {
-            name: [_indexed(space.choices[name]).index(assignment[name])]
-            if name in assignment
-            else []
-            for name in labels
+            name: [places[name][assignment[name]]] if name in assignment else [] for name in labels
         }
         result: dict[str, Any] = {"status": "fail"}  # hyperopt reads it as +inf
         if _is_known(score):

@@ -288,6 +288,16 @@ def test_a_dry_run_prints_the_plan_and_writes_no_run(text_folder, cache, tmp_pat
         (["--space.death-rate=0"], "static topologies take --space.update-every=inf"),
         (["--metric=death-rate", "--space.death=sign_flip"], "--metric death-rate needs"),
         (["--dense=run", "--space.learning-rate=1,2"], "--dense must not be given where"),
+        (["--try=death=decay"], "--try-first must name choices of the space, got 'death=decay'"),
+        (["--try", "speed=3"], "--try-first must hold control=value"),
+        (["--settled-after=-1"], "--settled-after must be at least 0, got -1"),
+        (["--executor=cluster"], "invalid choice 'cluster'"),
+        (["--executor=process", "--workers=0"], "--workers must be at least 1, or auto, got 0"),
+        (["--workers=many"], "--workers"),
+        (["--executor=ray", "--worker-gpus=-1"], "--worker-gpus must be at least 0"),
+        (["--retries=-1"], "--retries must be at least 0, got -1"),
+        (["--time-limit=0"], "--time-limit must be positive, got 0"),
+        (["--time-limit=nan"], "--time-limit must be positive, got nan"),
     ],
 )
 def test_bad_input_gets_one_clear_message_and_status_2(
@@ -475,6 +485,6 @@ def test_runs_started_in_one_second_do_not_share_a_directory(tmp_path, monkeypat
 
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(time, "strftime", lambda *_: "20260101-000000")
-    first = run_directory(parse([]))
-    first.mkdir(parents=True)
-    assert run_directory(parse([])) != first
+    found = {run_directory(parse([])) for _ in range(3)}
+    assert len(found) == 3
+    assert all(path.is_dir() for path in found)
