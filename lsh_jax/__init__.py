@@ -46,6 +46,8 @@ if TYPE_CHECKING:
     from lsh_jax.saved_model import load_model, save_model
     from lsh_jax.search.hyperpruning import hyperprune
     from lsh_jax.search.language_model_task import make_language_model_task
+    from lsh_jax.search.process_executor import ProcessExecutor
+    from lsh_jax.search.ray_executor import RayExecutor
     from lsh_jax.search.task import Task, Topology, TrainInfo
     from lsh_jax.sparsity import apply_masks, dynamic_sparsity
     from lsh_jax.types import Hyper
@@ -57,6 +59,8 @@ __all__ = (
     "LanguageModel",
     "LyapunovResult",
     "ModelConfig",
+    "ProcessExecutor",
+    "RayExecutor",
     "SearchConfig",
     "SpaceConfig",
     "SparsityConfig",
@@ -95,7 +99,6 @@ __all__ = (
 )
 
 _MODULES = {
-    "lsh_jax.saved_model": ("load_model", "save_model"),
     "lsh_jax.config": (
         "ConfigError",
         "ModelConfig",
@@ -126,8 +129,11 @@ _MODULES = {
         "running_exponents",
     ),
     "lsh_jax.optimizers": ("reset_slots",),
+    "lsh_jax.saved_model": ("load_model", "save_model"),
     "lsh_jax.search.hyperpruning": ("hyperprune",),
     "lsh_jax.search.language_model_task": ("make_language_model_task",),
+    "lsh_jax.search.process_executor": ("ProcessExecutor",),
+    "lsh_jax.search.ray_executor": ("RayExecutor",),
     "lsh_jax.search.task": ("Task", "Topology", "TrainInfo"),
     "lsh_jax.sparsity": ("apply_masks", "dynamic_sparsity"),
     "lsh_jax.types": ("Hyper",),
