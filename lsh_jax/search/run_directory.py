@@ -196,7 +196,7 @@ def read_settings(run: pathlib.Path) -> dict[str, Any]:
     """
     try:
         settings = json.loads((run / "config.json").read_text())
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise ConfigError(f"The config.json of {str(run)!r} cannot be read: {error}.") from error
     if not isinstance(settings, dict):
         raise ConfigError(f"The config.json of {str(run)!r} holds no settings.")
@@ -217,7 +217,8 @@ def differences(old: Any, new: Any, name: str = "") -> Iterator[str]:
     old, new = _opened(old), _opened(new)
     if isinstance(old, dict) and isinstance(new, dict):
         for key in sorted(old.keys() | new.keys()):
-            inner = f"{name}.{key}" if name else key
+            shown = key if key.isprintable() else repr(key)
+            inner = f"{name}.{shown}" if name else shown
             yield from differences(old.get(key), new.get(key), inner)
     elif old != new:
         was, now = (repr(value) for value in (old, new))
