@@ -2,9 +2,7 @@
 
 import functools
 import hashlib
-import importlib.metadata
 import json
-import os
 import pathlib
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -23,8 +21,8 @@ from lsh_jax.language_models import (
     make_language_model,
     uses_per_token,
 )
-from lsh_jax.machine import visible_cores
 from lsh_jax.saved_model import save_model
+from lsh_jax.search.fingerprint import surroundings
 from lsh_jax.search.space import check_space
 from lsh_jax.search.stacked_training import StackedPrograms, compile_stacked, make_side_by_side
 from lsh_jax.search.task import Split, Task, Topology, TrainInfo, segments_between_updates
@@ -42,8 +40,6 @@ from lsh_jax.training import (
     without_averages,
 )
 from lsh_jax.types import Hyper, Key
-
-_VERSIONS = ("jax", "jaxlib", "flax", "optax", "numpy", "lsh-jax")
 
 
 class _Programs(NamedTuple):
@@ -103,10 +99,7 @@ def make_language_model_task(
         "recipe": train_config.to_json(),
         "data": _corpus_hash(corpus),
         "spectrum": spectrum_config.to_json(),
-        "cores": visible_cores(),
-        "blas_threads": os.environ.get("OPENBLAS_NUM_THREADS", "unset"),  # QR changes bits with it
-        "backend": jax.default_backend(),
-        "versions": {name: importlib.metadata.version(name) for name in _VERSIONS},
+        **surroundings(),
     }
     baseline = {
         split: unigram_nll(corpus.train, getattr(corpus, split), model_config.vocab_size)

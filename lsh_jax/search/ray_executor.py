@@ -5,9 +5,12 @@ driver's. The run directory has to be on a file system that all machines see.
 """
 
 import math
+import os
+import pathlib
+import socket
 import warnings
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, TypeGuard
 
 from lsh_jax.config import ConfigError, check
 from lsh_jax.search import stopping
@@ -46,21 +49,15 @@ class RayExecutor(WorkerPool):
           ConfigError: when Ray is not installed, the cluster cannot be joined, or does not hold so
             many workers.
         """
+        address = address or os.environ.get("RAY_ADDRESS")
+        if _is_remote(address):
+            _knock(address)
+            _present_token()
         ray = _import_ray()
         check(cpus > 0, "worker_cpus", "be positive", cpus)
         check(0 <= gpus < math.inf, "worker_gpus", "be at least 0", gpus)
         if not ray.is_initialized():
-            try:
-                with warnings.catch_warnings():
-                    # JAX warns of forks; Ray's start other programs at once, which is safe.
-                    warnings.filterwarnings("ignore", "os.fork", RuntimeWarning)
-                    ray.init(address=address, include_dashboard=False, logging_level="error")
-            except (ConnectionError, RuntimeError, ValueError) as error:
-                reason = str(error).strip().split("\n")[0]
-                raise ConfigError(
-                    f"`ray_address` must be a cluster that can be joined, got {address!r} "
-                    f"({reason}): start one with `ray start --head`."
-                ) from error
+            _join(ray, address)
         room = _room(ray.cluster_resources(), cpus, gpus)
         if room < (workers or 1):
             raise ConfigError(
@@ -89,6 +86,48 @@ def _import_ray() -> Any:
             '`executor` ray needs Ray, which is not installed: pip install "lsh-jax[ray]".'
         ) from None
     return ray
+
+
+def _join(ray: Any, address: str | None) -> None:
+    """Joins a cluster, or starts one on this machine."""
+    try:
+        with warnings.catch_warnings():
+            # JAX warns of forks; Ray's start other programs at once, which is safe.
+            warnings.filterwarnings("ignore", "os.fork", RuntimeWarning)
+            ray.init(address=address, include_dashboard=False, logging_level="error")
+    except (ConnectionError, RuntimeError, ValueError) as error:
+        raise _unreachable(address, str(error).strip().split("\n")[0]) from error
+
+
+def _is_remote(address: str | None) -> TypeGuard[str]:
+    """Whether it is a host and a port, not "auto" or the like."""
+    return address is not None and ":" in address and "//" not in address
+
+
+def _present_token() -> None:
+    """Lets Ray present the token that clusters ask for by default.
+
+    It looks for one by itself where the cluster is on this machine alone, and decides when it is
+    imported.
+    """
+    if (pathlib.Path.home() / ".ray" / "auth_token").is_file():
+        os.environ.setdefault("RAY_AUTH_MODE", "token")
+
+
+def _knock(address: str) -> None:
+    """Refuses an address at which nobody listens: Ray would try for many minutes."""
+    host, _, port = address.rpartition(":")
+    try:
+        socket.create_connection((host, int(port)), timeout=10).close()
+    except (OSError, ValueError) as error:
+        raise _unreachable(address, str(error)) from error
+
+
+def _unreachable(address: str | None, reason: str) -> ConfigError:
+    return ConfigError(
+        f"`ray_address` must be a cluster that can be joined, got {address!r} ({reason}): start "
+        "one with `ray start --head`, and give its machines one token (RAY_AUTH_MODE)."
+    )
 
 
 def _room(resources: Mapping[str, float], cpus: float, gpus: float) -> int:

@@ -1,7 +1,9 @@
 """The command with workers, under signals, and of a search in which everything fails."""
 
 import json
+import pathlib
 import signal
+import socket
 import subprocess
 import sys
 
@@ -77,6 +79,37 @@ def test_ray_trains_the_same_networks(flags, serial, cache, tmp_path):
         "hypersearch.py", *flags, "--executor=ray", "--workers=1", f"--out={run}", cache=cache
     )
     assert done.returncode == 0, done.stderr
+    assert_same(run, serial)
+
+
+@pytest.mark.long
+def test_a_ray_cluster_is_joined_by_its_address(flags, serial, cache, tmp_path):
+    pytest.importorskip("ray")
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    ray = str(pathlib.Path(sys.executable).with_name("ray"))
+    own = ["--num-cpus=4", "--include-dashboard=false", "--disable-usage-stats"]
+    address = f"--ray-address=127.0.0.1:{port}"
+    refused = run_script("hypersearch.py", *flags, "--executor=ray", address, cache=cache)
+    assert refused.returncode == 2
+    assert "--ray-address must be a cluster that can be joined" in refused.stderr
+    head = subprocess.Popen(
+        [ray, "start", "--head", f"--port={port}", *own, "--block"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+    try:
+        assert any("Ray runtime started" in line for line in head.stdout)
+        run = tmp_path / "run"
+        own = ("--executor=ray", address, "--workers=2", f"--out={run}")
+        done = run_script("hypersearch.py", *flags, *own, cache=cache)
+    finally:
+        head.terminate()
+        head.communicate(timeout=60)
+    assert done.returncode == 0, done.stderr
+    assert "Executor: ray, 2 workers" in done.stdout
     assert_same(run, serial)
 
 
