@@ -77,7 +77,7 @@ def restore_checkpoint(path: pathlib.Path, template: PyTree) -> PyTree:
       The pytree.
 
     Raises:
-      DamagedCheckpointError: when it is missing, cut short or damaged.
+      DamagedCheckpointError: when it is missing, cut short, damaged, or of another format.
       CheckpointError: when it is of another state than the template.
     """
     import orbax.checkpoint as ocp
@@ -91,7 +91,7 @@ def restore_checkpoint(path: pathlib.Path, template: PyTree) -> PyTree:
             shapes = ocp.args.StandardRestore(_pack_shapes(template))
             packed = checkpointer.restore(path.absolute(), args=shapes)
     except ValueError as error:
-        raise CheckpointError(f"The checkpoint at {path} cannot be read.") from error
+        raise DamagedCheckpointError(f"The checkpoint at {path} cannot be read.") from error
     return _unpack(packed, template)
 
 
