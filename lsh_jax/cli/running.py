@@ -91,11 +91,13 @@ def run_directory(settings: TrainingSettings, kind: str = "") -> pathlib.Path:
                 (_RUNS / own).mkdir(parents=True)
                 return _RUNS / own
     runs = [
-        path for path in _RUNS.glob("*") if re.fullmatch(rf"\d{{8}}-\d{{6}}-{suffix}", path.name)
+        path
+        for path in _RUNS.glob("*")
+        if re.fullmatch(rf"\d{{8}}-\d{{6}}-{suffix}(\.\d+)?", path.name)
     ]
     if not runs:
         raise ConfigError(
             f"`resume` must find a run of this preset and seed in {str(_RUNS)!r}, got none: name "
             "it with --out."
         )
-    return max(runs)
+    return max(runs, key=lambda path: (path.name[:15], int(path.suffix[1:] or 1)))

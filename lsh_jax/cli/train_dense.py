@@ -86,7 +86,7 @@ def _train(settings: TrainingSettings) -> int:
             dense = train_dense(task, epochs, seed, out, listener, {})
         result = _summarise(settings, place, dense, sizes)
         task.save(dense.state, out / "model")
-        gather_spectra(out)
+        gather_spectra(out, dense.records, lambda text: print(f"Note: {text}."))
         plot_history(dense.records, place.unigram).savefig(out / "history.png", dpi=110)
         write_json(out / "result.json", result)
     print(_headline(result, out))

@@ -27,7 +27,7 @@ from lsh_jax.search.run_directory import (
 )
 from lsh_jax.search.scores import Spectra, Spectrum, alike, distance
 from lsh_jax.search.task import Task, TaskState
-from lsh_jax.search.trial import DENSE, Candidate, Measurement, make_record
+from lsh_jax.search.trial import DENSE, Candidate, Measurement, TaskFailure, make_record
 from lsh_jax.sparsity import controls as make_controls
 
 OnEvent = Callable[[str, Mapping[str, Any]], None]  # (kind of event, what it carries)
@@ -217,12 +217,21 @@ def adopt(
       ledger: the run's.
       name: the trial's name in the run.
       reference: the network to which its distance is recorded.
+
+    Raises:
+      ConfigError: when the run has begun with another.
     """
     target = checkpoint_path(run, name, best_epoch(dense.records))
     if name == "dense" and not has_checkpoint(target):
         save_checkpoint(target, dense.state)  # first: whole records imply a whole checkpoint
     for record in dense.records:
-        if ledger.get(name, record.epoch) is not None:
+        known = ledger.get(name, record.epoch)
+        if known is not None:
+            if (known.val_nll, known.spectra_digest) != (record.val_nll, record.spectra_digest):
+                raise ConfigError(
+                    f"`dense` must be the network that {str(run)!r} began with, got another: its "
+                    f"epoch {record.epoch} differs. Start another run."
+                )
             continue
         spectra = dense.spectra[record.epoch]
         if reference is not None and record.epoch in reference.spectra:  # it may have ended before
@@ -253,6 +262,9 @@ def load_reference(
 
     records = ledger.history(candidate.trial)
     spectra = {record.epoch: load_spectra(directory, record) for record in records}
-    state = load_state(task, directory, candidate, best_epoch(records), tell)
+    try:
+        state = load_state(task, directory, candidate, best_epoch(records), tell)
+    except TaskFailure as failure:
+        raise SearchError(f"The dense network cannot be loaded: {failure}.") from failure
     own = [dataclasses.replace(r, trial="dense", round=None, score=None) for r in records]
     return DenseReference(own, spectra, state)

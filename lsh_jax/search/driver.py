@@ -1,10 +1,11 @@
 """Trains candidates through the ledger: what it holds already is not trained again."""
 
 import collections
+import contextlib
 import dataclasses
 import math
 import pathlib
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, wait
 from typing import NamedTuple
 
@@ -14,7 +15,7 @@ from lsh_jax.search.dense import DenseReference, OnEvent, early_end, has_passed
 from lsh_jax.search.executors import Executor, Job
 from lsh_jax.search.ledger import Ledger, LedgerError, Record, TrialId, best_epoch, has_ended
 from lsh_jax.search.population import Population
-from lsh_jax.search.run_directory import keep_checkpoints, save_spectra
+from lsh_jax.search.run_directory import keep_checkpoints, remove_segments, save_spectra
 from lsh_jax.search.scores import alike, distance, reference_epoch, score
 from lsh_jax.search.task import Task
 from lsh_jax.search.trial import (
@@ -58,6 +59,10 @@ class Search(NamedTuple):
     on_event: OnEvent
     keep_all: bool
 
+    def tell(self, text: str) -> None:
+        """Tells the listener what a person should know."""
+        self.on_event("notice", {"text": text})
+
 
 def advance(
     search: Search,
@@ -82,33 +87,41 @@ def advance(
         if history and history[0].controls != recorded_controls(candidate):
             raise LedgerError(f"Trial {candidate.trial} has other controls in the ledger than now.")
     waiting = collections.deque(c for c in candidates if _goes_on(search, c, epochs, patience))
+    ready: collections.deque[list[Candidate]] = collections.deque()  # groups between two epochs
     running: dict[Future[list[Measurement]], _Epoch] = {}  # in the order of submission
+    interrupted: stopping.Interrupted | None = None
+
+    def close(future: Future[list[Measurement]], epoch: _Epoch) -> None:
+        for candidate, measured in zip(epoch.due, future.result(), strict=True):
+            _close(search, candidate, epoch.number, search_round, measured, patience)
+
     try:
-        while waiting or running:
-            while waiting and len(running) < search.executor.workers and not stopping.asked():
+        while ready or waiting or running:
+            stops = interrupted is not None or stopping.asked()
+            while (ready or waiting) and len(running) < search.executor.workers and not stops:
                 size = min(search.population.size, len(waiting))
-                _start(search, running, [waiting.popleft() for _ in range(size)])
+                group = ready.popleft() if ready else [waiting.popleft() for _ in range(size)]
+                _start(search, running, group)
             if not running:
                 break
-            for future in _done(search, running):
-                epoch = running.pop(future)
-                failure = future.exception()
+            for future in _done(search, running, stop=stops):
+                epoch, failure = running.pop(future), future.exception()
                 if isinstance(failure, stopping.Interrupted):
-                    stopping.ask(failure.number)
-                    continue
-                if isinstance(failure, TaskFailure):
+                    interrupted = failure
+                elif isinstance(failure, TaskFailure):
                     waiting.extendleft(reversed(_separate(search, epoch, str(failure))))
-                    continue
-                for candidate, measured in zip(epoch.due, future.result(), strict=True):
-                    _close(search, candidate, epoch.number, search_round, measured, patience)
-                group = [c for c in epoch.group if _goes_on(search, c, epochs, patience)]
-                if group and not stopping.asked():
-                    _start(search, running, group)
-    except Exception:
-        search.executor.stop()  # what runs beside a job that failed writes, too
-        wait(running)
+                else:
+                    close(future, epoch)
+                    group = [c for c in epoch.group if _goes_on(search, c, epochs, patience)]
+                    if group:
+                        ready.append(group)
+    except BaseException:
+        if not stopping.asked():  # asked twice, it is not to be waited for
+            _wind_down(search, running, close)
         raise
     stopping.check()
+    if interrupted is not None:
+        raise interrupted
 
 
 def _goes_on(search: Search, candidate: Candidate, epochs: int, patience: int) -> bool:
@@ -146,15 +159,29 @@ def _start(
 
 
 def _done(
-    search: Search, running: dict[Future[list[Measurement]], _Epoch]
+    search: Search, running: Mapping[Future[list[Measurement]], _Epoch], *, stop: bool
 ) -> list[Future[list[Measurement]]]:
-    """Waits for jobs to end; those that did, in the order of submission."""
+    """Waits for jobs to end, which are asked to if `stop`; those that did, in their order."""
     while True:
+        if stop or stopping.asked():
+            search.executor.stop()
         ended, _ = wait(running, timeout=_PATIENCE, return_when=FIRST_COMPLETED)
         if ended:
             return [future for future in running if future in ended]
-        if stopping.asked():
-            search.executor.stop()
+
+
+def _wind_down(
+    search: Search,
+    running: dict[Future[list[Measurement]], _Epoch],
+    close: Callable[[Future[list[Measurement]], _Epoch], None],
+) -> None:
+    """Lets the jobs end that run beside one that failed, for they write too, and records them."""
+    while running:
+        for future in _done(search, running, stop=True):
+            epoch = running.pop(future)
+            if future.exception() is None:
+                with contextlib.suppress(OSError):  # of the disk, of which has been told
+                    close(future, epoch)
 
 
 def _separate(search: Search, epoch: _Epoch, reason: str) -> list[Candidate]:
@@ -184,6 +211,7 @@ def _close(
     history = search.ledger.history(candidate.trial)
     if record.status == "failed":
         return
+    remove_segments(search.run, candidate.trial)
     if not search.keep_all:
         keep_checkpoints(search.run, candidate.trial, {epoch, best_epoch(history)})
     if has_ended(history, patience, search.least_epochs):

@@ -68,8 +68,8 @@ def run_epoch(
       epoch: the epoch to make, from 1.
       live: states still in memory, used in place of a checkpoint; holds the new one afterwards.
       on_segment: called after every segment.
-      time_limit: seconds that training may take.
-      guard: `guard(time_limit)` stands around the training and measuring.
+      time_limit: seconds that training and measuring may take.
+      guard: `guard(time_limit)` stands around both.
 
     Returns:
       The measurement. A NaN, an infinity, an exception of the task or too long a time is a failure
@@ -81,16 +81,16 @@ def run_epoch(
     stopping.check()
     started = time.perf_counter()
     notices: list[str] = []
-    (state,) = take_states(task, run, [candidate], epoch, live, notices.append)
     keeper = SegmentKeeper(run, candidate.trial, epoch)
     try:
+        (state,) = take_states(task, run, [candidate], epoch, live, notices.append)
         with guard(time_limit):
             state, measurement = _train_and_measure(
                 task, candidate, state, keeper, time_limit, on_segment
             )
+        keep(run, candidate, epoch, live, state, measurement)
     except TaskFailure as failure:
         measurement = Measurement(failure=str(failure))
-    keep(run, candidate, epoch, live, state, measurement)
     wall_s = time.perf_counter() - started
     return measurement._replace(wall_s=wall_s, notices=tuple(notices))
 
@@ -146,6 +146,7 @@ def load_state(
 
     Raises:
       CheckpointError: when a checkpoint is of another state, or what is missing cannot be trained.
+      TaskFailure: when the task cannot make the state at epoch 0, or its device has no room for it.
     """
     state, whole, lost = _nearest(task, run, candidate, epoch)
     if lost:
@@ -164,18 +165,26 @@ def _nearest(
     `epoch` itself, and what had to be set aside.
     """
     controls = make_controls(candidate.config)
-    fresh = task.init(jax.random.key(candidate.seed), controls, own_hyper(task, candidate))
+    key = jax.random.key(candidate.seed)
+    fresh = attempt(task.init, key, controls, own_hyper(task, candidate))
     _check_leaves(fresh)
     lost: dict[int, str] = {}
     for whole in range(epoch, 0, -1):
         path = checkpoint_path(run, candidate.trial, whole)
         try:
-            return restore_checkpoint(path, fresh), whole, lost
+            return _restore(path, fresh), whole, lost
         except DamagedCheckpointError as damage:
             moved = quarantine_checkpoint(path, run / CORRUPT)
             if moved is not None or whole == epoch:
                 lost[whole] = f"{damage}{f' It is moved to {moved}.' if moved else ''}"
     return fresh, 0, lost
+
+
+def _restore(path: pathlib.Path, fresh: TaskState) -> TaskState:
+    try:
+        return restore_checkpoint(path, fresh)
+    except jax.errors.JaxRuntimeError as error:  # the device has no room
+        raise TaskFailure(str(error).split("\n")[0][:300]) from error
 
 
 def _train_again(
@@ -236,8 +245,8 @@ def _train_and_measure(
 ) -> tuple[TaskState, Measurement]:
     controls, hyper = make_controls(candidate.config), own_hyper(task, candidate)
     before = copied_masks(task, candidate, state)
-    state, total, first = keeper.resume(state)
-    started = time.perf_counter()
+    state, total, first, seconds = keeper.resume(state)
+    started = time.perf_counter() - seconds
     for done in range(first + 1, task.segments_per_epoch + 1):
         state, info = attempt(task.train, state, controls, hyper, 1)
         total = added(total, info)
@@ -246,8 +255,10 @@ def _train_and_measure(
         if failed is not None:
             return state, failed
         if done < task.segments_per_epoch:
-            keeper.after_segment(Progress(state, total, done))
-    return measure(task, state, total, before)
+            seconds = time.perf_counter() - started
+            keeper.after_segment(Progress(state, total, done, seconds))
+    state, measured = measure(task, state, total, before)
+    return state, _out_of_time(started, time_limit) or measured
 
 
 def _out_of_time(started: float, time_limit: float) -> Measurement | None:
@@ -292,6 +303,8 @@ def measure(
     taken = [spectrum.exponents for spectrum in spectra if spectrum is not None]
     if not all(np.isfinite(exponents).all() for exponents in taken):
         return state, measured._replace(failure="the Lyapunov spectrum is not finite")
+    if not math.isfinite(measured.churn or 0.0):
+        return state, measured._replace(failure=f"the churn is {measured.churn}", churn=None)
     measured = measured._replace(topology=_measure_topology(task, before, state))
     return attempt(task.end_epoch, state, val_nll), measured
 

@@ -13,12 +13,13 @@ import math
 import pathlib
 import tempfile
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NamedTuple
 
 from lsh_jax.checkpoint import CheckpointError, write_json
 from lsh_jax.config import ConfigError, SearchConfig
-from lsh_jax.machine import locked
+from lsh_jax.machine import InUseError, locked
+from lsh_jax.search import stopping
 from lsh_jax.search.compilations import count_compilations
 from lsh_jax.search.dense import (
     DenseReference,
@@ -53,8 +54,10 @@ from lsh_jax.search.space import tried
 from lsh_jax.search.successive_halving import last_scored_epoch, plan
 from lsh_jax.search.summary import summarise
 from lsh_jax.search.task import Task, TaskState, segments_between_updates
-from lsh_jax.search.trial import Candidate
+from lsh_jax.search.trial import Candidate, TaskFailure
 from lsh_jax.search.tuning import UNTUNED, Tuning, check_dense_given, tune_dense
+
+_POLL = 1.0  # seconds between looks at a directory that another search holds
 
 
 class SearchResult(NamedTuple):
@@ -125,9 +128,9 @@ def hyperprune(
         check_population(population)
         stack.enter_context(held(run))
         notify = on_event or (lambda kind, values: None)
-        size = settle_population(task, config, population, notify)
-        recorded = {"search": config.to_json(), "fingerprint": task.fingerprint()}
         executor = executor or SerialExecutor(task)
+        size = settle_population(task, config, population, notify, executor.workers)
+        recorded = {"search": config.to_json(), "fingerprint": task.fingerprint()}
         free = {
             "population": size,
             "executor": type(executor).__name__,
@@ -208,11 +211,12 @@ def _run(
     )
     finished = search.run / "result.json"
     cost = {"compilations": count(), "wall_s": float(f"{time.perf_counter() - started:.1f}")}
-    if finished.is_file():  # a run that is resumed after its end keeps what it has cost
+    with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
+        # A run that is resumed after its end keeps what it has cost.
         cost = {name: json.loads(finished.read_text())[name] for name in cost}
     result |= cost
     search.task.save(state, search.run / "model")
-    gather_spectra(search.run)
+    gather_spectra(search.run, search.ledger.records(), search.tell)
     write_json(search.run / "result.json", result)
     return SearchResult(result, search.ledger.records(), state, search.dense.state)
 
@@ -238,13 +242,13 @@ def _dense(search: Search, cache_dir: pathlib.Path | str | None, tuning: Tuning)
         if cache_dir is not None:
             cache = pathlib.Path(cache_dir)
             directory = cached_directory(cache, own_task, epochs, tuning.hyper, least)
-        history = Ledger(directory / LEDGER).history("dense")
-        done = len(history)
-        if done >= epochs or has_ended(history, task.patience, least):
-            on_event("notice", {"text": f"{name} is taken from the cache, {done} epochs"})
-        on_event("done", {"epochs": tuning.num_epochs + index * epochs + done})
         try:
-            with locked(directory, wait=True):
+            with _turn(directory, name, on_event):
+                history = Ledger(directory / LEDGER).history("dense")
+                done = len(history)
+                if done >= epochs or has_ended(history, task.patience, least):
+                    on_event("notice", {"text": f"{name} is taken from the cache, {done} epochs"})
+                on_event("done", {"epochs": tuning.num_epochs + index * epochs + done})
                 dense = train_dense(
                     own_task, epochs, seed, directory, on_event, tuning.hyper, least_epochs=least
                 )
@@ -254,6 +258,24 @@ def _dense(search: Search, cache_dir: pathlib.Path | str | None, tuning: Tuning)
         adopt(dense, run, search.ledger, name=name, reference=first)
         references.append(dense)
     return references[0]
+
+
+@contextlib.contextmanager
+def _turn(directory: pathlib.Path, name: str, on_event: OnEvent) -> Iterator[None]:
+    """Holds the directory of a dense network, once no other search trains it any more."""
+    with contextlib.ExitStack() as stack:
+        told = False
+        while True:
+            try:
+                stack.enter_context(locked(directory, wait=False))
+                break
+            except InUseError as owner:
+                if not told:
+                    on_event("notice", {"text": f"{name} is being trained by {owner}: waiting"})
+                told = True
+                stopping.check()
+                time.sleep(_POLL)
+        yield
 
 
 def _train_finalists(
@@ -269,8 +291,7 @@ def _train_finalists(
         assert record is not None
         bests.append((record.val_nll, finalists.index(candidate), record, candidate))
     _, _, best, winner = min(bests, key=lambda entry: entry[:2])
-
-    def tell(text: str) -> None:
-        search.on_event("notice", {"text": text})
-
-    return best, load_state(search.task, search.run, winner, best.epoch, tell)
+    try:
+        return best, load_state(search.task, search.run, winner, best.epoch, search.tell)
+    except TaskFailure as failure:
+        raise SearchError(f"The winner cannot be loaded: {failure}.") from failure

@@ -58,12 +58,13 @@ def largest_group(config: SearchConfig) -> int:
     return max([asked, *(entering for entering, _ in rounds)])
 
 
-def fit_population(task: Task, config: SearchConfig) -> Fit | None:
+def fit_population(task: Task, config: SearchConfig, workers: int = 1) -> Fit | None:
     """The largest group that fits the devices, from what the compiler says of one and of two.
 
     Args:
       task: what is trained.
       config: the search.
+      workers: that train groups at a time; spread over the devices.
 
     Returns:
       The fit, of at least one candidate; None for a task that cannot train side by side. It costs
@@ -74,7 +75,8 @@ def fit_population(task: Task, config: SearchConfig) -> Fit | None:
         return None
     one, two = side_by_side.num_bytes(1), side_by_side.num_bytes(2)
     each = max(1, two - one)
-    limit = int(_SHARE * memory_of(jax.local_devices()[0]))
+    sharing = -(-workers // jax.local_device_count())
+    limit = int(_SHARE * memory_of(jax.local_devices()[0])) // sharing
     return Fit(
         fitting=max(1, 1 + (limit - one) // each) * side_by_side.num_devices,
         largest=largest_group(config),
@@ -99,7 +101,11 @@ def memory_of(device: jax.Device) -> int:
 
 
 def settle_population(
-    task: Task, config: SearchConfig, population: PopulationSize, on_event: OnEvent
+    task: Task,
+    config: SearchConfig,
+    population: PopulationSize,
+    on_event: OnEvent,
+    workers: int = 1,
 ) -> int:
     """The number of candidates to train side by side.
 
@@ -108,9 +114,10 @@ def settle_population(
       config: the search.
       population: a number, or auto for the largest that fits.
       on_event: told where a task cannot do what was asked for.
+      workers: that train groups at a time.
     """
     if population == "auto":
-        fit = fit_population(task, config)
+        fit = fit_population(task, config, workers)
         return 1 if fit is None else fit.size
     if population > 1 and task.side_by_side is None:
         text = "candidates are trained one by one: the task has no way to train them side by side"

@@ -57,7 +57,12 @@ class _Process:
         )
         self._process.start()
         theirs.close()
+
+    def begin(self) -> None:
         self._receive()
+
+    def is_alive(self) -> bool:
+        return self._process.is_alive()
 
     def run(self, job: Job) -> list[Measurement]:
         try:
@@ -92,14 +97,16 @@ class _Process:
         code = self._process.exitcode or 0
         if code >= 0:
             return f"ended with status {code}"
-        name = signal.Signals(-code).name
+        known = {int(number): number.name for number in signal.Signals}
+        name = known.get(-code, f"signal {-code}")
         return f"was killed by {name}{', as for want of memory' * (name == 'SIGKILL')}"
 
 
 def _serve(pipe: Connection, make_task: MakeTask, environment: Mapping[str, str]) -> None:
     """The life of a worker process: a task, then job after job."""
     os.environ.update(environment)
-    signal.signal(signal.SIGINT, lambda number, frame: stopping.ask(number))
+    for number in (signal.SIGINT, signal.SIGTERM):  # which may be sent to the whole group
+        signal.signal(number, lambda number, frame: stopping.ask(number))
     threading.Thread(target=_end_with_the_driver, daemon=True).start()
     try:
         do = make_worker(make_task)

@@ -8,6 +8,7 @@ import math
 import os
 import pathlib
 import socket
+import time
 import warnings
 from collections.abc import Mapping
 from typing import Any, TypeGuard
@@ -18,6 +19,8 @@ from lsh_jax.search.executors import Job, MakeTask
 from lsh_jax.search.trial import Measurement
 from lsh_jax.search.worker import Answer, make_worker, portable
 from lsh_jax.search.worker_pool import WorkerDied, WorkerPool
+
+_PLACEMENT = 600.0  # seconds until a worker that Ray cannot place is given up
 
 
 class RayExecutor(WorkerPool):
@@ -58,7 +61,7 @@ class RayExecutor(WorkerPool):
         check(0 <= gpus < math.inf, "worker_gpus", "be at least 0", gpus)
         if not ray.is_initialized():
             _join(ray, address)
-        room = _room(ray.cluster_resources(), cpus, gpus)
+        room = sum(_room(node, cpus, gpus) for node in _nodes(ray))
         if room < (workers or 1):
             raise ConfigError(
                 f"`workers` must be at most {room} with {cpus:g} CPUs and {gpus:g} GPUs for each "
@@ -94,7 +97,7 @@ def _join(ray: Any, address: str | None) -> None:
         with warnings.catch_warnings():
             # JAX warns of forks; Ray's start other programs at once, which is safe.
             warnings.filterwarnings("ignore", "os.fork", RuntimeWarning)
-            ray.init(address=address, include_dashboard=False, logging_level="error")
+            ray.init(address=address or "local", include_dashboard=False, logging_level="error")
     except (ConnectionError, RuntimeError, ValueError) as error:
         raise _unreachable(address, str(error).strip().split("\n")[0]) from error
 
@@ -130,8 +133,13 @@ def _unreachable(address: str | None, reason: str) -> ConfigError:
     )
 
 
+def _nodes(ray: Any) -> list[Mapping[str, float]]:
+    """The resources of each machine of the cluster."""
+    return [node["Resources"] for node in ray.nodes() if node["Alive"]]
+
+
 def _room(resources: Mapping[str, float], cpus: float, gpus: float) -> int:
-    """Workers that a cluster holds."""
+    """Workers that a machine holds."""
     room = resources.get("CPU", 0.0) // cpus
     if gpus:
         # A fraction packs a GPU; a worker with more than one takes whole ones.
@@ -169,7 +177,13 @@ class _Actor:
     def __init__(self, ray: Any, remote: Any, make_task: MakeTask) -> None:
         self._ray = ray
         self._actor = remote.remote(make_task)
-        self._get(self._actor.begin)
+        self._killed = False
+
+    def begin(self) -> None:
+        self._get(self._actor.begin, limit=_PLACEMENT)
+
+    def is_alive(self) -> bool:
+        return not self._killed
 
     def run(self, job: Job) -> list[Measurement]:
         return self._get(self._actor.run, job)
@@ -178,13 +192,21 @@ class _Actor:
         self._actor.stop.remote()
 
     def kill(self) -> None:
+        self._killed = True
         self._ray.kill(self._actor)
 
-    def _get(self, method: Any, *arguments: Any) -> list[Measurement]:
+    def _get(self, method: Any, *arguments: Any, limit: float = math.inf) -> list[Measurement]:
         """What the worker answers; what it raised is raised here."""
         try:
-            measured, error = self._ray.get(method.remote(*arguments))
-        except self._ray.exceptions.RayActorError as death:
+            answer = method.remote(*arguments)
+            waited = time.monotonic()
+            while not self._ray.wait([answer], timeout=1.0)[0]:
+                if self._killed:
+                    raise WorkerDied("was ended")
+                if time.monotonic() - waited > limit:
+                    raise WorkerDied(f"was not placed by Ray within {limit:.0f} s")
+            measured, error = self._ray.get(answer)
+        except self._ray.exceptions.RayError as death:
             raise WorkerDied(f"ended ({str(death).strip().splitlines()[0]})") from death
         if error is not None:
             raise error

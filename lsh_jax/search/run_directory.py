@@ -4,7 +4,7 @@ import contextlib
 import json
 import pathlib
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -33,8 +33,16 @@ def keep_checkpoints(run: pathlib.Path, trial: TrialId, epochs: set[int]) -> Non
         epoch = path.name.removesuffix(".json")
         if not epoch.isdecimal() or int(epoch) not in epochs:
             remove_checkpoint(path.with_name(epoch))
+            if path.is_file():  # half written
+                path.unlink()
     if not epochs:
         shutil.rmtree(folder, ignore_errors=True)
+
+
+def remove_segments(run: pathlib.Path, trial: TrialId) -> None:
+    """Deletes a trial's checkpoints within epochs."""
+    for manifest in (run / "checkpoints" / str(trial)).glob("*-*.json"):
+        remove_checkpoint(manifest.with_suffix(""))
 
 
 def spectrum_path(run: pathlib.Path, trial: TrialId, epoch: int, raw: str = "") -> pathlib.Path:
@@ -80,19 +88,35 @@ def load_spectra(run: pathlib.Path, record: Record) -> Spectra:
     return spectra
 
 
-def gather_spectra(run: pathlib.Path) -> None:
+def gather_spectra(
+    run: pathlib.Path, records: Iterable[Record], tell: Callable[[str], None]
+) -> None:
     """Collects all spectra in spectra.npz, keys <trial>/<epoch>, and their errors beside it.
 
     Those of the raw weights behind averages go to spectra_raw.npz, where there are any.
+
+    Args:
+      run: the run directory.
+      records: of its ledger; those that failed or repeat another have no spectra.
+      tell: told of spectra that are missing or damaged, which are left out.
     """
     found: dict[str, dict[str, np.ndarray]] = {"": {}, _ERROR: {}}
-    for path in sorted((run / "spectra").glob("*.npy")):
-        name, *kind = path.name.removesuffix(".npy").split(".")
-        trial, _, epoch = name.rpartition("-")
-        collection = found.setdefault("".join(f".{part}" for part in kind), {})
-        collection[f"{trial}/{epoch}"] = np.load(path)
+    for record in records:
+        if record.status == "failed" or record.duplicate_of is not None:
+            continue
+        try:
+            spectra = load_spectra(run, record)
+        except ConfigError as error:
+            tell(f"{str(error).rstrip('.')}; it is left out of spectra.npz")
+            continue
+        for spectrum, raw in ((spectra.evaluated, ""), (spectra.raw, _RAW)):
+            if spectrum is not None:
+                key = f"{record.trial}/{record.epoch}"
+                found.setdefault(raw, {})[key] = spectrum.exponents
+                found.setdefault(f"{raw}{_ERROR}", {})[key] = spectrum.std_error
     for suffix, arrays in found.items():
-        np.savez(run / f"spectra{suffix.replace('.', '_')}.npz", **arrays)  # type: ignore[arg-type]
+        ordered = dict(sorted(arrays.items()))
+        np.savez(run / f"spectra{suffix.replace('.', '_')}.npz", **ordered)  # type: ignore[arg-type]
 
 
 @contextlib.contextmanager

@@ -32,6 +32,7 @@ class Progress(NamedTuple):
     state: TaskState
     total: TrainInfo  # over the segments done
     done: int  # segments
+    seconds: float  # that they took
 
 
 class SegmentKeeper:
@@ -50,10 +51,12 @@ class SegmentKeeper:
         """
         for done, path in sorted(self._kept(), reverse=True):
             with contextlib.suppress(DamagedCheckpointError, KeyError, TypeError, ValueError):
-                nll, tokens, churn, updates, nonzeros = map(float, read_notes(path)["total"])
+                notes = read_notes(path)
+                nll, tokens, churn, updates, nonzeros = map(float, notes["total"])
                 total = TrainInfo(nll, tokens, churn, int(updates), int(nonzeros))
-                return Progress(restore_checkpoint(path, state), total, done)
-        return Progress(state, NOTHING, 0)
+                seconds = float(notes["seconds"])
+                return Progress(restore_checkpoint(path, state), total, done, seconds)
+        return Progress(state, NOTHING, 0, 0.0)
 
     def after_segment(self, progress: Progress) -> None:
         """Writes a checkpoint if one is due, or if a stop has been asked for.
@@ -77,7 +80,8 @@ class SegmentKeeper:
                 float(total.churn_sum),
                 int(total.num_updates),
                 int(total.nonzeros),
-            ]
+            ],
+            "seconds": progress.seconds,
         }
         path = self._path.with_name(f"{self._path.name}-{progress.done}")
         save_checkpoint(path, progress.state, notes)

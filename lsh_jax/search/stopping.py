@@ -67,7 +67,8 @@ def on_signals() -> Iterator[None]:
     if threading.current_thread() is not threading.main_thread():  # only it receives signals
         yield
         return
-    before = {number: signal.signal(number, handle) for number in _SIGNALS}
+    heeded = [number for number in _SIGNALS if signal.getsignal(number) is not signal.SIG_IGN]
+    before = {number: signal.signal(number, handle) for number in heeded}
     try:
         yield
     finally:

@@ -58,6 +58,6 @@ def portable(error: BaseException) -> BaseException:
     if isinstance(error, (ConfigError, CheckpointError, TaskFailure, stopping.Interrupted)):
         return error
     if isinstance(error, OSError):
-        return OSError(*error.args)
+        return OSError(error.errno, error.strerror, error.filename) if error.errno else error
     traceback.print_exception(error)
     return RuntimeError(f"{type(error).__name__}: {error}")

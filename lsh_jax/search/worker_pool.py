@@ -11,6 +11,7 @@ from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
 from typing import Protocol, Self
 
 from lsh_jax.config import check
+from lsh_jax.search import stopping
 from lsh_jax.search.dense import SearchError
 from lsh_jax.search.epoch import too_long
 from lsh_jax.search.executors import Job
@@ -23,7 +24,19 @@ class WorkerDied(Exception):
 
 
 class Worker(Protocol):
-    """One worker: a process somewhere that has made the task."""
+    """One worker: a process somewhere."""
+
+    def begin(self) -> None:
+        """Waits until it has made the task.
+
+        Raises:
+          WorkerDied: when it has ended.
+        """
+        ...
+
+    def is_alive(self) -> bool:
+        """Whether it is known to have ended, or not."""
+        ...
 
     def run(self, job: Job) -> list[Measurement]:
         """Does a job.
@@ -49,8 +62,7 @@ class WorkerPool:
         """Starts no worker yet.
 
         Args:
-          start: starts the worker of a number below `workers`; raises `WorkerDied` if it does not
-            get as far as its task.
+          start: starts the worker of a number below `workers`, and does not wait for it.
           workers: jobs that run at a time.
           retries: of a job whose worker died.
 
@@ -110,15 +122,15 @@ class WorkerPool:
             self._numbers.put(number)
 
     def _attempts(self, job: Job, number: int) -> list[Measurement]:
+        reason = ""
         for attempt in range(1, self._retries + 2):
-            worker = self._alive.get(number) or self._begin(number)
+            worker = self._worker(number)
             started = time.monotonic()
             try:
                 return worker.run(job)
             except WorkerDied as death:
-                self._alive.pop(number, None)
-                if self._closed:
-                    raise CancelledError from None
+                self._bury(number)
+                stopping.check()  # what ended it may have asked for a stop as well
                 reason = f"its worker {death}, {attempt} time{'s' * (attempt > 1)}"
             if time.monotonic() - started > job.time_limit * len(job.candidates):
                 reason = too_long(job.time_limit)
@@ -127,13 +139,34 @@ class WorkerPool:
             raise TaskFailure(reason)
         return [Measurement(failure=reason)]
 
-    def _begin(self, number: int) -> Worker:
-        """Starts a worker; one that cannot be started is no fault of a trial."""
+    def _worker(self, number: int) -> Worker:
+        """The worker of a number, begun anew if it has ended; that is no fault of a trial."""
+        worker = self._alive.get(number)
+        if worker is not None and worker.is_alive():
+            return worker
         for attempt in range(self._retries + 1):
+            self._check_open()
+            self._alive[number] = worker = self._start(number)
             try:
-                self._alive[number] = worker = self._start(number)
+                self._check_open()  # `close` may have looked for workers a moment ago
+                worker.begin()
                 return worker
             except WorkerDied as death:
+                self._bury(number)
+                stopping.check()
                 if attempt == self._retries:
                     raise SearchError(f"A worker could not be started: it {death}.") from death
         raise AssertionError
+
+    def _bury(self, number: int) -> None:
+        """Ends a worker that is taken for dead, for certain: it must not write beside the next."""
+        worker = self._alive.pop(number, None)
+        if worker is not None:
+            worker.kill()
+        self._check_open()
+
+    def _check_open(self) -> None:
+        if self._closed:
+            for worker in list(self._alive.values()):
+                worker.kill()
+            raise CancelledError

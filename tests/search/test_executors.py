@@ -2,20 +2,24 @@
 
 import dataclasses
 import functools
+import multiprocessing
 import os
 import pathlib
 import re
 import time
+from concurrent.futures import CancelledError, Future
 
 import pytest
 import toy
 
 from lsh_jax.config import ConfigError, SpaceConfig
 from lsh_jax.search.dense import SearchError
+from lsh_jax.search.executors import Job, SerialExecutor
 from lsh_jax.search.hyperpruning import hyperprune
 from lsh_jax.search.ledger import Ledger
 from lsh_jax.search.process_executor import ProcessExecutor
 from lsh_jax.search.ray_executor import RayExecutor
+from lsh_jax.search.trial import DENSE, Candidate
 
 RATES = (0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
 HERE = str(pathlib.Path(toy.__file__).parent)
@@ -180,3 +184,61 @@ def test_ray_gives_the_ledger_of_one_also_with_a_worker_killed(config, serial, h
         assert_same_search(found, tmp_path / "run", serial)
         with pytest.raises(ConfigError, match=r"`workers` must be at most \d+ with 1 CPUs"):
             RayExecutor(toy.make_task, 1000)
+
+
+def test_an_executor_that_is_closed_while_a_worker_starts_ends_at_once(tmp_path):
+    executor = ProcessExecutor(toy.make_slowly, 1)
+    candidate = Candidate("dense", DENSE, 0)
+    future = executor.submit(Job(tmp_path, (candidate,), 1, toy.make_task().fingerprint()))
+    time.sleep(0.3)
+    started = time.monotonic()
+    executor.close()
+    assert time.monotonic() - started < 20  # making the task takes a minute
+    with pytest.raises(CancelledError):
+        future.result()
+    assert not (tmp_path / "checkpoints").exists()
+
+
+def test_the_death_of_a_worker_that_does_nothing_is_charged_to_nobody(config, serial, tmp_path):
+    killed, others = [], set(multiprocessing.active_children())
+
+    def kill(kind, values):
+        if kind == "record" and isinstance(values["record"].trial, int) and len(killed) < 3:
+            (process,) = set(multiprocessing.active_children()) - others
+            process.kill()
+            process.join()
+            killed.append(process.pid)
+
+    with ProcessExecutor(toy.make_task, 1, retries=0) as executor:
+        found = hyperprune(toy.make_task(), config, executor, out=tmp_path / "run", on_event=kill)
+    assert len(set(killed)) == 3
+    assert_same_search(found, tmp_path / "run", serial)
+
+
+def test_jobs_beside_one_that_raises_are_waited_for_and_recorded(config, tmp_path):
+    """The second of two futures fails as a disk does, while the first still runs."""
+    task = toy.make_task()
+    inner = SerialExecutor(task)
+
+    class Both:
+        workers = 2
+        held = None
+
+        def submit(self, job, on_segment=None):
+            if job.candidates[0].trial == 1:
+                future = Future()
+                future.set_exception(OSError(28, "No space left on device"))
+                return future
+            if job.candidates[0].trial == 0 and self.held is None:
+                self.held = Future(), job
+                return self.held[0]
+            return inner.submit(job, on_segment)
+
+        def stop(self):
+            future, job = self.held
+            if not future.done():
+                future.set_result(inner.submit(job).result())
+
+    with pytest.raises(OSError, match="No space left"):
+        hyperprune(task, config, Both(), out=tmp_path / "run")
+    assert [(r.trial, r.epoch) for r in lines(tmp_path / "run") if r.trial == 0] == [(0, 1)]

@@ -13,6 +13,8 @@ from lsh_jax.config import ConfigError, SpaceConfig
 from lsh_jax.search.dense import SearchError, foreign_dense, load_dense
 from lsh_jax.search.hyperpruning import hyperprune
 from lsh_jax.search.ledger import Ledger
+from lsh_jax.search.trial import DENSE
+from lsh_jax.sparsity import controls
 
 
 def lines(run):
@@ -471,3 +473,62 @@ def test_updates_inside_a_segment_are_refused(toy_task, search_config, tmp_path)
     with pytest.raises(ConfigError, match="`update_every` must be a multiple of 1/segments"):
         hyperprune(toy_task(), config, out=tmp_path / "run")
     assert not (tmp_path / "run").exists()
+
+
+def test_a_candidate_whose_state_cannot_be_made_fails_alone(toy_task, search_config, tmp_path):
+    task = toy_task()
+
+    def init(key, controls, hyper):
+        if float(controls.death_rate) > 0.65:
+            raise ValueError("no such allocation\nlong trace")
+        return task.init(key, controls, hyper)
+
+    found = hyperprune(task._replace(init=init), search_config(), out=tmp_path / "run")
+    failed = [record for record in found.records if record.status == "failed"]
+    assert {record.reason for record in failed} == {"ValueError: no such allocation"}
+
+
+def test_a_churn_that_is_no_number_is_a_failure(toy_task, search_config, tmp_path):
+    task = toy_task()
+
+    def train(state, controls, hyper, num_segments):
+        state, info = task.train(state, controls, hyper, num_segments)
+        spoilt = float(controls.death_rate) > 0.65
+        return state, info._replace(churn_sum=math.nan) if spoilt else info
+
+    found = hyperprune(task._replace(train=train), search_config(), out=tmp_path / "run")
+    reasons = {record.reason for record in found.records if record.status == "failed"}
+    assert reasons == {"the churn is nan"}
+
+
+def test_a_run_is_not_resumed_with_another_dense_network(toy_task, search_config, tmp_path):
+    config = search_config(reference="final")
+    task = toy_task()
+    state = task.init(None, controls(DENSE), task.hyper)
+    first = foreign_dense(task, state, 0)
+    other = foreign_dense(task, state | {"segments": state["segments"] + 4}, 0)
+    run = tmp_path / "run"
+    with pytest.raises(Stop):
+        hyperprune(task, config, out=run, dense=first, on_event=stop_at("record", 3))
+    with pytest.raises(ConfigError, match=r"`dense` must be the network that .* began with"):
+        hyperprune(task, config, out=run, dense=other, resume=True)
+    hyperprune(task, config, out=run, dense=first, resume=True)
+
+
+def test_a_damaged_spectrum_and_result_do_not_stop_a_finished_run(
+    toy_task, search_config, tmp_path
+):
+    run, notices = tmp_path / "run", []
+    hyperprune(toy_task(), search_config(), out=run)
+    (run / "spectra" / "0-1.npy").write_bytes(b"\x93NUMPY")
+    (run / "result.json").write_text("")
+
+    def listen(kind, values):
+        if kind == "notice":
+            notices.append(values["text"])
+
+    hyperprune(toy_task(), search_config(), out=run, resume=True, on_event=listen)
+    assert sum("spectrum of 0 after epoch 1 cannot be read" in text for text in notices) == 1
+    with np.load(run / "spectra.npz") as spectra:
+        assert "0/1" not in spectra.files
+        assert "0/2" in spectra.files

@@ -97,6 +97,12 @@ def refuse():
     raise ConfigError("`data` must be there.")
 
 
+def make_slowly():
+    """A task that takes a minute to make."""
+    time.sleep(60)
+    return make_task()
+
+
 def harm(controls, epoch, *, folder, how, rate=0.7, at=2, times=1):
     """A `fails` that does something bad to the process in an epoch of candidates of one rate.
 
