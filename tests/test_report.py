@@ -306,6 +306,7 @@ class _Balance(html.parser.HTMLParser):
     def __init__(self):
         super().__init__()
         self.open, self.ids, self.labels, self.rows = [], [], [], []
+        self.scripts = []
 
     def handle_starttag(self, tag, attrs):
         self.handle_startendtag(tag, attrs)
@@ -318,7 +319,8 @@ class _Balance(html.parser.HTMLParser):
 
     def handle_startendtag(self, tag, attrs):
         attributes = dict(attrs)
-        assert tag != "script"
+        if tag == "script":
+            self.scripts.append(attributes)
         self.ids += [attributes["id"]] if "id" in attributes else []
         if tag == "svg":
             assert attributes["role"] == "img"
@@ -338,6 +340,7 @@ def _check_page(run):
     parsed = _Balance()
     parsed.feed(page)
     assert not parsed.open
+    assert parsed.scripts == [{"type": "application/json", "id": "run"}, {}]
     assert len(parsed.ids) == len(set(parsed.ids))
     assert len(parsed.labels) == len(set(parsed.labels)) >= 2
     assert set(re.findall(r'(?:href="|url\()#([^")]+)', page)) <= set(parsed.ids)

@@ -60,15 +60,33 @@ def draw_convergence(
 def draw_spectra(axes: Axes, spectra: Mapping[str, LyapunovResult]) -> None:
     """Exponents of one layer by name, against their index, with a band of two standard errors."""
     for number, (label, result) in enumerate(spectra.items()):
-        index = np.arange(1, len(result.exponents) + 1)
-        values, error = np.asarray(result.exponents), 2 * np.asarray(result.std_error)
-        look: dict[str, Any] = {"color": COLOURS[number % 5], "ls": DASHES[number % 5]}
-        axes.plot(index, values, label=label, **look)
-        axes.fill_between(index, values - error, values + error, color=look["color"], alpha=0.2)
+        values, error = np.asarray(result.exponents), np.asarray(result.std_error)
+        draw_spectrum(axes, number, label, values, error)
     axes.axhline(0, color=FAINT, lw=0.8, zorder=0)
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.set(xlabel="index of the exponent", ylabel=_unit(next(iter(spectra.values()))))
     axes.legend(fontsize="small")
+
+
+def draw_spectrum(
+    axes: Axes, number: int, label: str, exponents: np.ndarray, std_error: np.ndarray | None
+) -> None:
+    """Exponents against their index, with a band of two standard errors, if they are known.
+
+    Args:
+      axes: to draw into.
+      number: of the curve, which gives its look.
+      label: in the legend; none where it is empty.
+      exponents: [K].
+      std_error: [K].
+    """
+    index = np.arange(1, len(exponents) + 1)
+    look: dict[str, Any] = {"color": COLOURS[number % 5], "ls": DASHES[number % 5]}
+    axes.plot(index, exponents, label=label or None, **look)
+    if std_error is not None:
+        low, high = exponents - 2 * std_error, exponents + 2 * std_error
+        axes.fill_between(index, low, high, color=look["color"], alpha=0.2)
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
 
 
 @house_style

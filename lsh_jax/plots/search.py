@@ -47,7 +47,7 @@ _PERPLEXITY: Value = operator.attrgetter("val_perplexity")
 _MARKERS = {"other candidates": "o", "other finalists": "s", "winner": "D", "best so far": "D"}
 _WIDTHS = {"other candidates": 0.9, "other finalists": 1.4, "winner": 2.2, "best so far": 2.2}
 _CROWD = 16  # points above which their numbers would cover each other
-_WIDE, _VERY_WIDE = 4.0, 20.0  # ratios of values above which a logarithmic axis shows more
+WIDE, VERY_WIDE = 4.0, 20.0  # ratios of values above which a logarithmic axis shows more
 
 
 class Trials(NamedTuple):
@@ -110,7 +110,7 @@ def plot_spectra(
     figure, axes = canvas(title, "index of the exponent, i/K", "exponent, nats per step")
     share = min(1.0, MOST_POINTS / max(1, sum(map(len, candidates))))
     for exponents in candidates:
-        drawn = _spread(len(exponents), share)
+        drawn = spread(len(exponents), share)
         x, y = _index(exponents)[drawn], exponents[drawn]
         axes.plot(x, y, color=LOOKS[others], lw=0.9, label=others)
     for number, (label, exponents) in enumerate(dense.items()):
@@ -144,14 +144,19 @@ def plot_distance(trials: Trials, dense_seeds: Sequence[Sequence[Record]] = ()) 
       distances, the grey one up to the farthest dense network of another seed.
     """
     figure, axes = canvas("LS distance to dense", "epoch", "LS distance, nats per step")
+    draw_distance(axes, trials, dense_seeds)
+    legend(figure, reversed(LOOKS))
+    return figure
+
+
+def draw_distance(axes: Axes, trials: Trials, dense_seeds: Sequence[Sequence[Record]] = ()) -> None:
+    """`plot_distance` into given axes."""
     values = draw_trials(axes, trials, _DISTANCE)
     seeds = {"color": DENSE, "lw": 2, "ls": ":", "label": "dense, other seeds"}
     for history in dense_seeds:
         values += _draw(axes, history, _DISTANCE, **seeds)
     _noise_bands(axes, trials, dense_seeds, values)
     _epoch_axis(axes, trials)
-    legend(figure, reversed(LOOKS))
-    return figure
 
 
 @house_style
@@ -178,7 +183,7 @@ def plot_perplexity(
     if unigram is not None:
         axes.axhline(unigram, color=UNIGRAM, lw=1.6, ls="-.", label="unigram")
     values += levels + ([] if unigram is None else [unigram])
-    if values and max(values) > _WIDE * min(values):
+    if values and max(values) > WIDE * min(values):
         _log_values(axes, values)
     _epoch_axis(axes, trials, dense if len(levels) > 1 else ())
     legend(figure, reversed(LOOKS))
@@ -196,6 +201,13 @@ def plot_rounds(rows: Sequence[tuple[str, int, int, int]]) -> Figure:
       A Figure: a bar a round, the first on top.
     """
     figure, axes = canvas("Candidates in each round", "candidates", "", 1.6 + 0.34 * len(rows))
+    draw_rounds(axes, rows)
+    legend(figure, reversed(LOOKS), columns=3)
+    return figure
+
+
+def draw_rounds(axes: Axes, rows: Sequence[tuple[str, int, int, int]]) -> None:
+    """`plot_rounds` into given axes."""
     looks: list[dict[str, Any]] = [
         {"label": "went on", "color": FINALIST},
         {"label": "cut", "color": OTHER},
@@ -214,8 +226,6 @@ def plot_rounds(rows: Sequence[tuple[str, int, int, int]]) -> Figure:
     axes.margins(x=0.16)
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.tick_params(axis="y", length=0)
-    legend(figure, reversed(LOOKS), columns=3)
-    return figure
 
 
 @house_style
@@ -233,7 +243,7 @@ def plot_scatter(title: str, points: Sequence[Point], ylabel: str, trials: Trial
     """
     figure, axes = canvas(title, "LS distance at the first score, nats per step", ylabel)
     for point in points:
-        label = _role(trials, point.trial)
+        label = role(trials, point.trial)
         place = point.distance, point.perplexity
         look: dict[str, Any] = {"color": LOOKS[label], "label": label, "markersize": 7}
         axes.errorbar(*place, xerr=point.std_error, fmt=_MARKERS[label], elinewidth=1, **look)
@@ -248,12 +258,13 @@ def _index(exponents: np.ndarray) -> np.ndarray:
     return np.arange(1, len(exponents) + 1) / len(exponents)
 
 
-def _spread(count: int, share: float) -> np.ndarray:
+def spread(count: int, share: float) -> np.ndarray:
     """Places in [0, count) that lie evenly, the first and the last among them."""
     return np.unique(np.linspace(0, count - 1, max(2, round(share * count))).round().astype(int))
 
 
-def _role(trials: Trials, trial: int) -> str:
+def role(trials: Trials, trial: int) -> str:
+    """What a trial is, as legends call it: a key of `LOOKS`."""
     if trial == trials.winner:
         return "winner"
     if trial == trials.leader:
@@ -274,9 +285,9 @@ def draw_trials(axes: Axes, trials: Trials, value: Value) -> list[float]:
     """
     values: list[float] = []
     for trial, history in trials.histories.items():
-        role = _role(trials, trial)
-        width = _WIDTHS[role]
-        look = {"color": LOOKS[role], "lw": width, "label": role, "zorder": 2 + width}
+        label = role(trials, trial)
+        width = _WIDTHS[label]
+        look = {"color": LOOKS[label], "lw": width, "label": label, "zorder": 2 + width}
         drawn = _draw(axes, history, value, **look)
         if drawn and history[-1].status == "failed":
             axes.lines[-1].set(marker="x", markersize=6, markevery=[-1], markeredgecolor=DENSE)
@@ -286,19 +297,25 @@ def draw_trials(axes: Axes, trials: Trials, value: Value) -> list[float]:
     return values
 
 
+def noise_levels(trials: Trials) -> dict[int, float]:
+    """What two distances must differ by to be told apart: `SIGNIFICANT` median errors, by epoch."""
+    records = itertools.chain(*trials.histories.values())
+    errors = _by_epoch((record.epoch, record.ls_std_error) for record in records)
+    return {epoch: SIGNIFICANT * float(np.median(errors[epoch])) for epoch in sorted(errors)}
+
+
 def _noise_bands(
     axes: Axes, trials: Trials, dense_seeds: Sequence[Sequence[Record]], values: Sequence[float]
 ) -> None:
     """Fills from the axis up to what noise alone gives at each epoch."""
-    records = list(itertools.chain(*trials.histories.values()))
-    errors = _by_epoch((r.epoch, r.ls_std_error) for r in records)
     seeds = _by_epoch((r.epoch, r.ls_distance) for r in itertools.chain(*dense_seeds))
-    last = max((r.epoch for r in records), default=0)  # the dense networks may go on for longer
-    noise = {epoch: SIGNIFICANT * float(np.median(errors[epoch])) for epoch in sorted(errors)}
+    epochs = [record.epoch for record in itertools.chain(*trials.histories.values())]
+    last = max(epochs, default=0)  # the dense networks may go on for longer
+    noise = noise_levels(trials)
     chance = {epoch: max(seeds[epoch]) for epoch in sorted(seeds) if epoch <= last}
     axes.set_ylim(bottom=0)
     positive = [value for value in values if value > 0]
-    if positive and max(positive) > _VERY_WIDE * min(positive):
+    if positive and max(positive) > VERY_WIDE * min(positive):
         limits = min([*positive, *noise.values()]) / 2, max(positive) * 1.5
         _log_values(axes, limits)
         axes.set_ylim(limits)

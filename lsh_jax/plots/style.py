@@ -20,7 +20,7 @@ UNIGRAM, NOISE, CHANCE, FAINT = "#009E73", "#E69F00", "#C6CDD4", "#D8DEE4"
 COLOURS = (DENSE, WINNER, FINALIST, UNIGRAM, NOISE)  # of lines that are told apart by a legend
 DASHES: tuple[Any, ...] = ("-", "--", "-.", ":", (0, (5, 1, 1, 1)))  # as well
 SIZE = (5.4, 3.9)  # inches: two side by side on a desk, one on a phone, at a legible font size
-_LONG_RUN = 20  # epochs above which the rounds would be squeezed on a linear axis
+LONG_RUN = 20  # epochs above which the rounds would be squeezed on a linear axis
 _STYLE: dict[str, Any] = {
     "font.size": 10.5,
     "axes.titlesize": 11.5,
@@ -60,13 +60,23 @@ def epoch_axis(axes: Axes, epochs: Sequence[int], cuts: Sequence[int] = ()) -> N
     for cut in cuts:
         axes.axvline(cut, color=FAINT, lw=1, zorder=0)
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-    if epochs and max(epochs) > _LONG_RUN:
+    if epochs and max(epochs) > LONG_RUN:
         axes.set_xscale("log")
         axes.set_xlim(left=max(1, min(epochs)) * 0.9, right=max(epochs) * 1.1)
         axes.xaxis.set_major_locator(FixedLocator([1, 2, 3, 5, 10, 20, 50, 100, 200, 500, 1000]))
         axes.xaxis.set_minor_locator(NullLocator())
         axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
         axes.set_xlabel("epoch (log scale)")
+
+
+def axes_legend(axes: Axes, first: Iterable[str] = ()) -> None:
+    """Each label once, the ones of `first` first, inside the axes, if there are any."""
+    handles, labels = axes.get_legend_handles_labels()
+    found = dict(zip(labels, handles, strict=True))
+    order = [*(label for label in first if label in found)]
+    order += [label for label in found if label not in order]
+    if order:
+        axes.legend([found[label] for label in order], order, fontsize="small")
 
 
 def legend(figure: Figure, first: Iterable[str] = (), columns: int = 2) -> None:

@@ -47,7 +47,7 @@ def plot_density(
     for axes, (title, lines) in zip(grid, panels.items(), strict=False):
         axes.plot(epochs, whole, color=FAINT, lw=5, label="whole network", zorder=1)
         for label, densities in lines.items():
-            axes.plot(epochs, densities, label=label, **_look(labels.index(label), epochs))
+            axes.plot(epochs, densities, label=label, **look_of_line(labels.index(label), epochs))
         axes.set_title(title, fontsize="medium")
         axes.yaxis.set_major_locator(MaxNLocator(4))
         epoch_axis(axes, epochs)
@@ -61,13 +61,13 @@ def plot_density(
         grid[-1].set_axis_off()
     figure.suptitle("Density by layer and gate", x=0.01, ha="left", fontsize=11.5)
     figure.supylabel("density: share of live weights", fontsize="medium")
-    values = [*whole, *itertools.chain(*(d for lines in panels.values() for d in lines.values()))]
-    grid[0].set_ylim(_limits([value for value in values if math.isfinite(value)]))
+    grid[0].set_ylim(density_limits(panels, whole))
     legend(figure, labels, columns=3)
     return figure
 
 
-def _look(number: int, epochs: Sequence[int]) -> dict[str, Any]:
+def look_of_line(number: int, epochs: Sequence[int]) -> dict[str, Any]:
+    """The look of the `number`-th of lines over some epochs; of one epoch it is a mark."""
     colour, again = number % len(COLOURS), number // len(COLOURS)
     look: dict[str, Any] = {
         "color": COLOURS[colour],
@@ -78,8 +78,13 @@ def _look(number: int, epochs: Sequence[int]) -> dict[str, Any]:
     return look | ({"marker": "o", "markersize": 3.5} if len(epochs) == 1 else {})
 
 
-def _limits(values: Sequence[float]) -> tuple[float, float]:
-    low, high = min(values), max(values)
+def density_limits(
+    panels: Mapping[str, Mapping[str, Sequence[float]]], whole: Sequence[float]
+) -> tuple[float, float]:
+    """The range of an axis that shows all densities of `plot_density`."""
+    values = [*whole, *itertools.chain(*(d for lines in panels.values() for d in lines.values()))]
+    finite = [value for value in values if math.isfinite(value)]
+    low, high = min(finite), max(finite)
     margin = max(0.06 * (high - low), (_SPAN - (high - low)) / 2)
     return max(0.0, low - margin), min(1.02, high + margin)
 

@@ -1,22 +1,26 @@
 """The report of a search: one self-contained page, and the same as Markdown.
 
-`report.html` needs no script and asks nothing of any other place; both files say what the run
-directory holds and nothing else, so writing them twice gives the same bytes. Pictures are those of
-`lsh_jax.plots`. The page of a search that is still running reads itself again every half minute,
-in case the report has been written anew.
+`report.html` asks nothing of any other place, and its one script only adds to what is seen without
+it: values under the pointer, a slider over the epochs, tables that sort. Both files say what the
+run directory holds and nothing else, so writing them twice gives the same bytes. Pictures are those
+of `lsh_jax.plots`. Several searches can be compared on a page of their own. The page of a search
+that is still running reads itself again every half minute, in case the report has been written
+anew.
 """
 
 import os
 import pathlib
+from collections.abc import Sequence
 
-from lsh_jax.report import correlation, cost, evidence, sections, topology, trials
+from lsh_jax.config import ConfigError
+from lsh_jax.report import comparison, correlation, cost, evidence, sections, topology, trials
 from lsh_jax.report.page import Section, to_html, to_markdown
 from lsh_jax.report.run import Run, read_run
 from lsh_jax.report.sections import headline
-from lsh_jax.report.standing import is_finished, read_standing
+from lsh_jax.report.standing import is_finished, read_any, read_standing
 from lsh_jax.report.unfinished import unfinished_sections
 
-__all__ = ["headline", "write_report"]
+__all__ = ["headline", "write_comparison", "write_report"]
 
 _REFRESH = 30  # seconds
 
@@ -42,6 +46,26 @@ def write_report(run: pathlib.Path) -> None:
     content = f"Hyperpruning: {read.name}", sections.subtitle(read), parts
     _replace(run / "report.html", to_html(*content, refresh))
     _replace(run / "report.md", to_markdown(*content))
+
+
+def write_comparison(runs: Sequence[pathlib.Path], path: pathlib.Path) -> None:
+    """Writes one page that puts several searches side by side, finished or not.
+
+    Args:
+      runs: their run directories, in the order of the page.
+      path: the file to write, over what is there.
+
+    Raises:
+      ConfigError: when one is not that of a search, or is given twice, or there are fewer than two.
+      LedgerError: when the ledger of one cannot be read.
+      OSError: when the file cannot be written.
+    """
+    if len(runs) < 2:
+        raise ConfigError(f"`runs` must be two at least, got {len(runs)}.")
+    found = dict(zip(comparison.name_runs(runs), map(read_any, runs), strict=True))
+    subtitle = " · ".join(found)
+    parts = list(comparison.comparison_sections(found))
+    _replace(path, to_html(f"Comparison of {len(runs)} searches", subtitle, parts))
 
 
 def _finished_sections(run: Run) -> list[Section]:

@@ -3,6 +3,7 @@
 import numpy as np
 
 from lsh_jax import plots
+from lsh_jax.report import series
 from lsh_jax.report.formatting import number, percent, plural, signed
 from lsh_jax.report.page import Block, Picture, Pictures, Section, Text
 from lsh_jax.report.run import Run, at_epoch
@@ -20,7 +21,7 @@ def correlation_section(run: Run) -> Section:
     early = {r.trial: r for r in at_epoch(run, run.first_epoch) if r.ls_distance is not None}
     late_epoch = _furthest_epoch(run, set(early))
     blocks: list[Block] = []
-    pictures = []
+    pictures, charts = [], []
     for epoch in [run.first_epoch] + [late_epoch] * (late_epoch > run.first_epoch):
         points = [
             plots.Point(trial, first.ls_distance, first.ls_std_error or 0.0, record.val_perplexity)
@@ -32,6 +33,8 @@ def correlation_section(run: Run) -> Section:
         ]
         if points:
             pictures.append(_scatter(run, epoch, points))
+            title, label = f"Perplexity at epoch {epoch}", f"validation perplexity, epoch {epoch}"
+            charts.append(series.scatter_chart(run, title, points, label))
         blocks.append(Text(_correlation(points, epoch)))
     caption = (
         f"Across: how far a candidate's spectrum lay from the dense network's after epoch "
@@ -40,13 +43,12 @@ def correlation_section(run: Run) -> Section:
         "marks rise from left to right. The later picture holds only those that the search kept, "
         "so its range is narrower and its correlation not comparable with the first."
     )
-    head: list[Block] = [Pictures(pictures, caption)] if pictures else []
+    head: list[Block] = [Pictures(pictures, caption, charts)] if pictures else []
     return Section("Does a small distance mean a low perplexity?", head + blocks)
 
 
 def _scatter(run: Run, epoch: int, points: list[plots.Point]) -> Picture:
-    cuts = [entry["epochs"] for entry in run.rounds]
-    trials = plots.Trials(run.candidates, run.winner, run.finalists, cuts)
+    trials = plots.trials_of(run)
     label = f"validation perplexity, epoch {epoch}"
     figure = plots.plot_scatter(f"Perplexity at epoch {epoch}", points, label, trials)
     alt = (

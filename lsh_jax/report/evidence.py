@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 
 from lsh_jax import plots
+from lsh_jax.report import series
 from lsh_jax.report.formatting import number, percent, plural
 from lsh_jax.report.page import Block, Picture, Pictures, Section, Text
 from lsh_jax.report.run import Run, at_epoch, given
@@ -48,7 +49,8 @@ def spectra_section(run: Run) -> Section:
             other = last if epoch == run.first_epoch else run.first_epoch
             dense = [e for e in dict.fromkeys((epoch, other)) if e in epochs] or [last]
             pictures.append(_spectra_picture(run, name, layer, dense, trials, limits))
-    blocks.append(Pictures(pictures, _spectra_caption(run)))
+    charts = list(series.spectra_charts(run))
+    blocks.append(Pictures(pictures, _spectra_caption(run), charts))
     return Section(title, blocks)
 
 
@@ -77,11 +79,11 @@ def _reference(run: Run) -> str:
 
 
 def _spectra_caption(run: Run) -> str:
-    dense = "Black: the dense network"
+    dense = "Black, or white on a dark page: the dense network"
     if given(run):
         dense += ", given, not trained here"
     else:
-        dense += ", solid after the epoch in the title, dashed after the other one"
+        dense += "; in still pictures solid after the epoch in the title, dashed after the other"
     best = "best so far" if run.winner is None else "winner"
     first = [run.spectra.get((str(trial), run.first_epoch)) for trial in run.candidates]
     points = sum(spectrum.shape[1] for spectrum in first if spectrum is not None)
@@ -93,7 +95,7 @@ def _spectra_caption(run: Run) -> str:
         "Each curve is one network: its exponents in falling order, the rates at which nearby "
         f"states approach each other (below 0) or part (above 0). {dense}; the thick orange curve "
         f"is the {best}, the thin ones are the others. Look for how closely a curve follows the "
-        "solid black one: the LS distance is the gap between them. The index runs over the "
+        "dense one: the LS distance is the gap between them. The index runs over the "
         f"exponents that were computed, the leading ones of each layer.{crowd}{bands}"
     )
 
@@ -146,27 +148,28 @@ def _last_epoch(run: Run, trial: int) -> int:
 
 def curves_section(run: Run) -> Section:
     """Distance to dense and perplexity over the epochs."""
-    cuts = [entry["epochs"] for entry in run.rounds]
-    trials = plots.Trials(run.candidates, run.winner, run.finalists, cuts, run.leader)
+    trials = plots.trials_of(run)
     dense = run.dense[0] if run.dense else []
     perplexity = plots.plot_perplexity(trials, dense, run.result.get("unigram_perplexity"))
-    pictures = []
+    pictures, charts = [], []
     if any(record.ls_distance is not None for record in at_epoch(run, run.first_epoch)):
         distance = plots.plot_distance(trials, run.dense[1:])
         alt = "LS distance of every candidate to the dense network by epoch"
         pictures.append(_picture(distance, alt))
+        charts.append(series.distance_chart(run))
     alt = "Validation perplexity of the dense network and candidates by epoch"
     pictures.append(_picture(perplexity, alt))
+    charts.append(series.perplexity_chart(run))
     return Section(
         "Distance to dense and perplexity over the epochs",
-        [Pictures(pictures, _curves_caption(run)), Text(_noise_floor(run))],
+        [Pictures(pictures, _curves_caption(run), charts), Text(_noise_floor(run))],
     )
 
 
 def _curves_caption(run: Run) -> str:
     seeds = (
-        "the grey band reaches up to the farthest dense network of another seed, the noise that "
-        "counts; "
+        "the grey band, or the dashed lines, reach up to the farthest dense network of another "
+        "seed, the noise that counts; "
         if run.dense[1:]
         else ""
     )
@@ -174,9 +177,10 @@ def _curves_caption(run: Run) -> str:
     return (
         f"A candidate's curve ends with a dot where it was cut{or_stands}, with a cross where it "
         "failed; grey vertical lines are the ends of rounds. Distance: to "
-        f"{_reference(run)}; {seeds}the orange band is 2.8 median standard errors high (where no "
-        "band is seen, it is thinner than a line): two distances that differ by less cannot be "
-        "ranked, as the difference of two has 1.4 times the error of one and must be twice that. "
+        f"{_reference(run)}; {seeds}the orange band, or dotted line, is 2.8 median standard errors "
+        "high (where no band is seen, it is thinner than a line): two distances that differ by "
+        "less cannot be ranked, as the difference of two has 1.4 times the error of one and must "
+        "be twice that. "
         f"The standard error tells how well a spectrum was estimated; {_ALONE} is not in it. "
         "Perplexity: lower is better; a network above the unigram line has not begun to learn."
     )

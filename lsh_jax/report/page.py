@@ -3,11 +3,16 @@
 Blocks hold plain text only; the two renderers escape it, so no text from a run can become markup.
 """
 
+import base64
+import hashlib
 import html
 import re
 import string
 from collections.abc import Callable, Sequence
+from importlib import resources
 from typing import Literal, NamedTuple
+
+from lsh_jax.report.charts import Chart, to_json
 
 
 class Text(NamedTuple):
@@ -40,10 +45,11 @@ class Picture(NamedTuple):
 
 
 class Pictures(NamedTuple):
-    """Pictures side by side under one caption."""
+    """Pictures side by side under one caption, and charts that a script shows in their place."""
 
     pictures: list[Picture]
     caption: str
+    charts: Sequence[Chart] = ()
 
 
 class Code(NamedTuple):
@@ -59,6 +65,8 @@ class Details(NamedTuple):
     blocks: "list[Block]"
 
 
+_SCRIPTS = ("charts.js", "tables.js", "choices.js", "page.js")
+
 Block = Text | Facts | Table | Pictures | Code | Details
 
 
@@ -70,7 +78,7 @@ class Section(NamedTuple):
 
 
 def to_html(title: str, subtitle: str, sections: list[Section], refresh: int | None = None) -> str:
-    """One self-contained page: no script, no request to anywhere.
+    """One self-contained page: one script, whose absence costs no content, and no request.
 
     Args:
       title: of the page.
@@ -79,20 +87,32 @@ def to_html(title: str, subtitle: str, sections: list[Section], refresh: int | N
       refresh: seconds after which a browser reads the page again; never if not given.
     """
     links = [f'<a href="#s{n}">{_h(s.title)}</a>' for n, s in enumerate(sections)]
+    charts: list[Chart] = []
     body = [
         f'<section id="s{number}">\n<h2>{_h(section.title)}</h2>\n'
-        + "\n".join(_html_block(block) for block in section.blocks)
+        + "\n".join(_html_block(block, charts) for block in section.blocks)
         + "\n</section>"
         for number, section in enumerate(sections)
     ]
+    script = "\n".join(map(_asset, _SCRIPTS))
     return _PAGE.substitute(
-        refresh=f'<meta http-equiv="refresh" content="{refresh}">\n' if refresh else "",
+        refresh=_REFRESH.format(refresh) if refresh else "",
+        reread=f' data-refresh="{refresh}"' if refresh else "",
+        hash=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
         title=_h(title),
         subtitle=_h(subtitle),
-        style=_STYLE,
+        style=_asset("page.css"),
         links="\n".join(links),
         body="\n".join(body),
+        data=to_json(charts),
+        script=script,
     )
+
+
+def _asset(name: str) -> str:
+    """A file of this package; a line ends with one character, or the hash would not hold."""
+    text = resources.files("lsh_jax.report").joinpath(name).read_text(encoding="utf-8")
+    return text.replace("\r\n", "\n")
 
 
 def to_markdown(title: str, subtitle: str, sections: list[Section]) -> str:
@@ -103,7 +123,13 @@ def to_markdown(title: str, subtitle: str, sections: list[Section]) -> str:
     return "\n\n".join(parts) + "\n"
 
 
-def _html_block(block: Block) -> str:
+def _html_block(block: Block, charts: list[Chart]) -> str:
+    """The block; its charts are put with those of the page."""
+    if isinstance(block, Pictures):
+        return _html_pictures(block, charts)
+    if isinstance(block, Details):
+        inner = "\n".join(_html_block(own, charts) for own in block.blocks)
+        return f"<details><summary>{_h(block.summary)}</summary>\n{inner}\n</details>"
     return _HTML[type(block)](block)
 
 
@@ -131,7 +157,7 @@ def _html_table(table: Table) -> str:
         lines.append(f'{opening}<th scope="row"{numeric[0]}>{_h(row[0])}</th>{"".join(cells)}</tr>')
     body = "\n".join(lines)
     return (
-        '<div class="scroll" tabindex="0">'
+        '<div class="scroll" tabindex="0" role="group" aria-label="Table">'
         f"<table><thead><tr>{heads}</tr></thead>\n<tbody>{body}</tbody></table></div>"
     )
 
@@ -141,18 +167,16 @@ def _html_facts(facts: Facts) -> str:
     return f'<dl class="facts">{"".join(tiles)}</dl>'
 
 
-def _html_pictures(block: Pictures) -> str:
+def _html_pictures(block: Pictures, charts: list[Chart]) -> str:
     cards = "\n".join(f'<div class="card">{picture.svg}</div>' for picture in block.pictures)
     kind = "grid" if len(block.pictures) > 1 else "grid one"
+    own = " ".join(str(len(charts) + number) for number in range(len(block.charts)))
+    charts += block.charts
+    drawn = f' data-charts="{own}"' if own else ""
     return (
-        f'<figure><div class="{kind}">{cards}</div>\n'
+        f'<figure{drawn}><div class="{kind}">{cards}</div>\n'
         f"<figcaption>{_h(block.caption)}</figcaption></figure>"
     )
-
-
-def _html_details(details: Details) -> str:
-    inner = "\n".join(_html_block(block) for block in details.blocks)
-    return f"<details><summary>{_h(details.summary)}</summary>\n{inner}\n</details>"
 
 
 def _m(text: str) -> str:
@@ -183,9 +207,7 @@ _HTML: dict[type, Callable[..., str]] = {
     Text: lambda block: f'<p class="{block.kind}">{_h(block.text)}</p>',
     Facts: _html_facts,
     Table: _html_table,
-    Pictures: _html_pictures,
     Code: lambda block: f"<pre><code>{_h(block.text)}</code></pre>",
-    Details: _html_details,
 }
 _MARKDOWN: dict[type, Callable[..., str]] = {
     Text: _markdown_text,
@@ -198,77 +220,19 @@ _MARKDOWN: dict[type, Callable[..., str]] = {
     ),
 }
 
-_STYLE = """
-:root { color-scheme: light dark; --page: #fbfcfd; --card: #ffffff; --ink: #1b2530;
-  --soft: #566575; --line: #dbe2e9; --accent: #b84c00; --tint: #fdf1e7; --blue: #eaf3f9;
-  --warn: #fff6d6; --warn-line: #d9a400; }
-@media (prefers-color-scheme: dark) { :root { --page: #14191f; --card: #1c232b; --ink: #e4e9ee;
-  --soft: #9fb0c0; --line: #323d48; --accent: #ff9d57; --tint: #3a2818; --blue: #1b2f3d;
-  --warn: #3b3313; --warn-line: #d9a400; } }
-* { box-sizing: border-box; }
-body { margin: 0 auto; padding: 1.5rem 1rem 4rem; max-width: 72rem; background: var(--page);
-  color: var(--ink); font: 1rem/1.55 system-ui, -apple-system, "Segoe UI", Roboto, "Noto Sans",
-  "Liberation Sans", sans-serif; }
-h1 { font-size: 1.7rem; line-height: 1.2; margin: 0 0 .25rem; overflow-wrap: anywhere; }
-h2 { font-size: 1.25rem; line-height: 1.3; margin: 3rem 0 .75rem; padding-top: .75rem;
-  border-top: 1px solid var(--line); }
-p { max-width: 48rem; margin: .75rem 0; }
-header p, .note, figcaption { color: var(--soft); }
-nav { display: flex; flex-wrap: wrap; gap: .25rem 1rem; margin: 1rem 0 0; font-size: .9rem; }
-a { color: var(--accent); }
-nav a { text-decoration: none; }
-nav + main > section:first-child h2 { margin-top: 1.5rem; }
-.lead { max-width: none; font-size: 1.2rem; line-height: 1.45; padding: 1rem 1.25rem;
-  border-left: .3rem solid var(--accent); background: var(--tint); border-radius: .3rem; }
-.warning { max-width: none; padding: .75rem 1.25rem; background: var(--warn);
-  border-left: .3rem solid var(--warn-line); border-radius: .3rem; }
-.warning::before { content: "Warning. "; font-weight: 700; }
-.facts { display: flex; flex-wrap: wrap; gap: .75rem; margin: 1.25rem 0; }
-.facts div { min-width: min(9rem, 100%); max-width: 100%; padding: .7rem .9rem;
-  background: var(--card); border: 1px solid var(--line);
-  border-radius: .5rem; }
-dt { font-size: .82rem; color: var(--soft); }
-dd { margin: 0; font-size: 1.1rem; font-weight: 600; font-variant-numeric: tabular-nums;
-  overflow-wrap: break-word; }
-.scroll { overflow-x: auto; margin: 1rem 0; border: 1px solid var(--line); border-radius: .5rem;
-  background: var(--card); width: fit-content; max-width: 100%; }
-table { border-collapse: collapse; font-size: .88rem; font-variant-numeric: tabular-nums; }
-th, td { padding: .4rem .5rem; text-align: left; vertical-align: top; white-space: nowrap;
-  border-bottom: 1px solid var(--line); }
-td:last-child:not(.n) { white-space: normal; overflow-wrap: anywhere; min-width: 14rem;
-  max-width: 26rem; }
-tbody tr:last-child > * { border-bottom: 0; }
-thead th { vertical-align: bottom; white-space: normal; color: var(--soft); font-weight: 600; }
-tbody th { font-weight: 600; }
-th:first-child { position: sticky; left: 0; background: var(--card); }
-.n { text-align: right; }
-tr.winner > :is(th, td) { background: var(--tint); }
-tr.finalist > :is(th, td) { background: var(--blue); }
-tr.failed, tr.repeat { color: var(--soft); }
-figure { margin: 1.25rem 0; }
-.grid { display: grid; gap: .9rem;
-  grid-template-columns: repeat(auto-fit, minmax(min(26rem, 100%), 1fr)); }
-.grid.one { max-width: 36rem; }
-.card { background: #ffffff; border: 1px solid var(--line); border-radius: .5rem;
-  padding: .6rem .4rem; }
-.card svg { display: block; width: 100%; height: auto; font-family: inherit; }
-.card svg * { stroke-linejoin: round; stroke-linecap: butt; }
-figcaption { max-width: 52rem; margin-top: .6rem; font-size: .92rem; }
-pre { overflow-x: auto; padding: .8rem 1rem; background: var(--card);
-  border: 1px solid var(--line); border-radius: .5rem; font-size: .88rem; }
-summary { cursor: pointer; font-weight: 600; }
-@media print { nav { display: none; } .card, .scroll { break-inside: avoid; } }
-"""
+_REFRESH = '<noscript><meta http-equiv="refresh" content="{}"></noscript>\n'
 
 _PAGE = string.Template("""<!DOCTYPE html>
 <html lang="en">
 <head>
 <meta charset="utf-8">
+<meta http-equiv="Content-Security-Policy" content="default-src 'none'; style-src 'unsafe-inline'; \
+script-src 'sha256-$hash'; img-src data:; base-uri 'none'; form-action 'none'">
 <meta name="viewport" content="width=device-width, initial-scale=1">
 $refresh<title>$title</title>
 <style>$style</style>
 </head>
-<body>
+<body$reread>
 <header>
 <h1>$title</h1>
 <p>$subtitle</p>
@@ -279,6 +243,8 @@ $links
 <main>
 $body
 </main>
+<script type="application/json" id="run">$data</script>
+<script>$script</script>
 </body>
 </html>
 """)

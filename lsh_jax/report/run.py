@@ -130,6 +130,32 @@ def round_name(run: Run, number: int | None) -> str:
     return "the finals" if final else f"round {number}"
 
 
+def all_rounds(run: Run) -> list[dict[str, Any]]:
+    """The rounds of halving and, where finalists were trained further, the finals."""
+    histories = [run.candidates[trial] for trial in run.finalists if trial in run.candidates]
+    last = max((history[-1].epoch for history in histories), default=0)
+    if not run.rounds or last <= run.rounds[-1]["epochs"]:
+        return run.rounds
+    failed = [
+        history[-1].trial
+        for history in histories
+        if history[-1].status == "failed" and history[-1].trial != run.winner
+    ]
+    finals = {"round": len(run.rounds), "epochs": last, "entered": run.finalists}
+    return [*run.rounds, {**finals, "failed": failed, "survivors": [run.winner]}]
+
+
+def round_bars(run: Run) -> list[tuple[str, int, int, int]]:
+    """Of each round what to call it, and how many survived, were cut, and failed."""
+    bars = []
+    for entry in all_rounds(run):
+        entered, kept, failed = entry["entered"], entry["survivors"], entry["failed"]
+        name = round_name(run, entry["round"]).removeprefix("the ")
+        cut = len(set(entered) - set(kept) - set(failed))
+        bars.append((f"{name}, to epoch {entry['epochs']}", len(kept), cut, len(failed)))
+    return bars
+
+
 def at_epoch(run: Run, epoch: int) -> list[Record]:
     """The candidates' records of an epoch."""
     return [r for history in run.candidates.values() for r in history if r.epoch == epoch]

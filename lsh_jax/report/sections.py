@@ -19,7 +19,7 @@ from lsh_jax.report.formatting import (
     signed,
 )
 from lsh_jax.report.page import Block, Code, Details, Facts, Picture, Pictures, Section, Table, Text
-from lsh_jax.report.run import GIVEN, Run, at_epoch, given, round_name
+from lsh_jax.report.run import GIVEN, Run, all_rounds, at_epoch, given, round_bars, round_name
 from lsh_jax.report.svg import to_svg
 from lsh_jax.report.values import is_number, load_json
 
@@ -168,15 +168,13 @@ def _warnings(run: Run) -> Iterator[str]:
 
 def rounds_section(run: Run) -> Section:
     """Who went on in each round of halving."""
-    rows, bars = [], []
-    for entry in _rounds(run):
+    rows = []
+    for entry in all_rounds(run):
         entered, kept, failed = entry["entered"], entry["survivors"], entry["failed"]
         name = round_name(run, entry["round"]).removeprefix("the ")
         trials = ", ".join(map(str, kept))
         numbers = [str(len(trials_)) for trials_ in (entered, kept, failed)]
         rows.append([name, str(entry["epochs"]), *numbers, trials])
-        cut = len(set(entered) - set(kept) - set(failed))
-        bars.append((f"{name}, to epoch {entry['epochs']}", len(kept), cut, len(failed)))
     if not rows:
         return Section("Rounds", [Text("result.json does not tell the rounds.")])
     caption = (
@@ -186,7 +184,7 @@ def rounds_section(run: Run) -> Section:
     blocks: list[Block] = [Text(text) for text in _by_loss(run)]
     columns = ("round", "#epochs in all", "#entered", "#survived", "#failed", "trials that went on")
     alt = "Bars: how many candidates went on, were cut or failed in each round"
-    picture = Picture(to_svg(plots.plot_rounds(bars), alt), alt)
+    picture = Picture(to_svg(plots.plot_rounds(round_bars(run)), alt), alt)
     return Section("Rounds", [Table(columns, rows), *blocks, Pictures([picture], caption)])
 
 
@@ -225,25 +223,9 @@ def _score(run: Run) -> str:
     return SCORES.get(run.result.get("metric", ""), "the score")
 
 
-def _rounds(run: Run) -> list[dict[str, Any]]:
-    """The rounds of halving and, where finalists were trained further, the finals."""
-    histories = [run.candidates[trial] for trial in run.finalists if trial in run.candidates]
-    last = max((history[-1].epoch for history in histories), default=0)
-    if not run.rounds or last <= run.rounds[-1]["epochs"]:
-        return run.rounds
-    failed = [
-        history[-1].trial
-        for history in histories
-        if history[-1].status == "failed" and history[-1].trial != run.winner
-    ]
-    finals = {"round": len(run.rounds), "epochs": last, "entered": run.finalists}
-    return [*run.rounds, {**finals, "failed": failed, "survivors": [run.winner]}]
-
-
 def settings_section(run: Run) -> Section:
     """How to load the model, if there is one yet, repeat the run, and every setting."""
-    config = dict(run.config)
-    command = config.get("command")
+    command = run.config.get("command")
     blocks: list[Block] = []
     if run.winner is not None:
         folder = json.dumps(f"{run.name}/model")
@@ -254,13 +236,19 @@ def settings_section(run: Run) -> Section:
     if command and isinstance(command, str | list):
         text = command if isinstance(command, str) else shlex.join(map(str, command))
         blocks += [Text("Repeat the search:"), Code(text)]
-    with contextlib.suppress(TypeError, ValueError):  # a user's own task may have any text there
-        config["fingerprint"] = load_json(config.get("fingerprint", "{}"))
-    rows = [[name, value] for name, value in _once(list(_flatten(config)))]
+    rows = [[name, value] for name, value in list_settings(run)]
     blocks.append(
         Details(f"Settings and versions ({len(rows)})", [Table(("setting", "value"), rows)])
     )
     return Section("Model and settings" if run.winner is not None else "Settings", blocks)
+
+
+def list_settings(run: Run) -> Iterator[tuple[str, str]]:
+    """Every setting of a run by its name, those of the fingerprint last."""
+    config = dict(run.config)
+    with contextlib.suppress(TypeError, ValueError):  # a user's own task may have any text there
+        config["fingerprint"] = load_json(config.get("fingerprint", "{}"))
+    return _once(list(_flatten(config)))
 
 
 def _once(settings: list[tuple[str, str]]) -> Iterator[tuple[str, str]]:

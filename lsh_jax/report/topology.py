@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from lsh_jax import plots
+from lsh_jax.report import series
 from lsh_jax.report.formatting import MISSING, percent, plural
 from lsh_jax.report.page import Block, Picture, Pictures, Section, Table, Text
 from lsh_jax.report.run import Run
@@ -69,11 +70,9 @@ def topology_sections(run: Run) -> Iterator[Section]:
     own = run.candidates.get(run.result["best"]["trial"], [])
     history = [record for record in own if record.topology and record.nonzeros]
     if history:
-        density = _density_picture(history, parts, best["weights"])
-        moved = any(record.churn for record in history)
         blocks += [
-            Pictures([density], _density_caption(parts, moved=moved)),
-            Pictures(list(_share_pictures(run)), _SHARES_CAPTION),
+            _density_pictures(history, parts, best["weights"]),
+            _share_pictures(run),
             Text(_moved(history, best["live"] / best["weights"])),
         ]
     yield Section("Where the live weights are", blocks)
@@ -127,19 +126,25 @@ def _share(count: int, of: int) -> str:
     return f"{count / of:.3f}" if of else MISSING
 
 
-def _density_picture(history: list[Record], parts: list[dict[str, Any]], weights: int) -> Picture:
+def _density_pictures(history: list[Record], parts: list[dict[str, Any]], weights: int) -> Pictures:
     panels: dict[str, dict[str, list[float]]] = {}
     for part in parts:
         leaf, gate = part["leaf"], part["gate"]
-        if _verbatim(leaf) in panels or len(panels) < _PANELS:
+        if leaf in panels or len(panels) < _PANELS:
             name = leaf if gate is None else f"{leaf}/{gate}"
             label = "leaf without gates" if gate is None else gate
-            lines = panels.setdefault(_verbatim(leaf), {})
-            lines[_verbatim(label)] = [_density(record, name) for record in history]
+            lines = panels.setdefault(leaf, {})
+            lines[label] = [_density(record, name) for record in history]
     epochs = [record.epoch for record in history]
     whole = [(record.nonzeros or math.nan) / weights for record in history]
     alt = "Density of every leaf and gate of the winner by epoch"
-    return Picture(to_svg(plots.plot_density(epochs, panels, whole), alt), alt)
+    drawn = {
+        _verbatim(leaf): {_verbatim(label): line for label, line in lines.items()}
+        for leaf, lines in panels.items()
+    }
+    picture = Picture(to_svg(plots.plot_density(epochs, drawn, whole), alt), alt)
+    caption = _density_caption(parts, moved=any(record.churn for record in history))
+    return Pictures([picture], caption, list(series.density_charts(epochs, panels, whole)))
 
 
 def _verbatim(text: str) -> str:
@@ -151,20 +156,32 @@ def _density(record: Record, name: str) -> float:
     return ((record.topology or {}).get("density") or {}).get(name, math.nan)
 
 
-def _share_pictures(run: Run) -> Iterator[Picture]:
+def _overlap(record: Record) -> float | None:
+    return (record.topology or {}).get("overlap")
+
+
+def _explored(record: Record) -> float | None:
+    return (record.topology or {}).get("explored")
+
+
+def _share_pictures(run: Run) -> Pictures:
     finalists = {
         trial: [record for record in history if record.topology]
         for trial, history in run.candidates.items()
         if trial == run.winner or trial in run.finalists
     }
-    cuts = [entry["epochs"] for entry in run.rounds]
-    trials = plots.Trials(finalists, run.winner, run.finalists, cuts)
-    for plot, words in (
-        (plots.plot_overlap, "Share of the live weights kept from the epoch before"),
-        (plots.plot_explored, "Share of the weights that have ever lived"),
+    known = {trial: history for trial, history in finalists.items() if history}
+    trials = plots.trials_of(run)._replace(histories=finalists, leader=None)
+    pictures, charts = [], []
+    for plot, words, label, value in (
+        (plots.plot_overlap, "kept from the epoch before", "live weights", _overlap),
+        (plots.plot_explored, "that have ever lived", "weights", _explored),
     ):
-        alt = f"{words}, {plural(len(finalists), 'finalist')} by epoch"
-        yield Picture(to_svg(plot(trials), alt), alt)
+        title = f"Share of the {label} {words}"
+        alt = f"{title}, {plural(len(finalists), 'finalist')} by epoch"
+        pictures.append(Picture(to_svg(plot(trials), alt), alt))
+        charts.append(series.curves_chart(run, title, "share", value, only=known))
+    return Pictures(pictures, _SHARES_CAPTION, charts)
 
 
 def _density_caption(parts: list[dict[str, Any]], *, moved: bool) -> str:
