@@ -153,7 +153,7 @@ def _convert_layer(layer: Layer, cell: str) -> dict[str, _Array]:
         b_ih, b_hh = layer["bias_ih"].value, layer["bias_hh"].value.copy()
     if cell == "gru":  # the recurrent bias of n, the last gate, acts inside the reset gate
         params["b_n"] = b_hh[2 * hidden :].copy()
-        b_hh[2 * hidden :] = 0
+        b_hh[2 * hidden :] = -0.0  # which keeps the sign of a zero that it is added to
     return {**params, "b": b_ih + b_hh}
 
 

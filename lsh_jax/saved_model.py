@@ -6,7 +6,7 @@ Nothing here reads or writes executable formats: a directory from a stranger is 
 import hashlib
 import json
 import pathlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -54,8 +54,6 @@ def save_model(
     Raises:
       ConfigError: when the vocabulary has more words than the model.
     """
-    import safetensors.numpy
-
     if len(vocabulary) > model.config.vocab_size:
         raise ConfigError(
             f"`vocabulary` must have at most vocab_size={model.config.vocab_size} words, "
@@ -65,16 +63,15 @@ def save_model(
     path.mkdir(parents=True, exist_ok=True)
     (path / "model.json").unlink(missing_ok=True)  # written last: without it, no model
     tensors: dict[str, np.ndarray] = {}
-    flat_masks = _flatten(masks)
-    for name, leaf in _flatten(params).items():
+    flat_masks = flatten(masks)
+    for name, leaf in flatten(params).items():
         mask = flat_masks[name]
         if mask.all():
             tensors[name] = np.ascontiguousarray(leaf)
         else:
             tensors[f"{name}/values"] = leaf[mask]
-            tensors[f"{name}/mask"] = np.packbits(mask.ravel(), bitorder="little")
-    safetensors.numpy.save_file(tensors, path / "weights.safetensors")
-    (path / "weights.safetensors").chmod(0o644)  # it comes readable for its owner alone
+            tensors[f"{name}/mask"] = pack_mask(mask)
+    save_tensors(path / "weights.safetensors", tensors)
     write_json(path / "vocabulary.json", list(vocabulary))
     header = {"format": _FORMAT, "config": model.config.to_json(), "sha256": _model_hashes(path)}
     write_json(path / "model.json", header)
@@ -107,19 +104,25 @@ def load_model(path: pathlib.Path | str) -> SavedModel:
         if header.get("format") != _FORMAT:
             raise ValueError(f"its format is {header.get('format')}, this version reads {_FORMAT}")
         model = make_language_model(ModelConfig.from_json(header.get("config")))
-        vocabulary = tuple(_read_json(path / "vocabulary.json", list))
-        if len(vocabulary) > model.config.vocab_size:
-            raise ValueError(f"it has {len(vocabulary)} words, more than its vocab_size")
-        if not all(isinstance(word, str) for word in vocabulary):
-            raise ValueError("vocabulary.json must hold words")
+        words = _read_json(path / "vocabulary.json", list)
+        vocabulary = checked_words(words, model.config.vocab_size)
         shapes = jax.eval_shape(model.init, jax.random.key(0))
-        params, masks = _unpack(shapes, _load_tensors(path / "weights.safetensors"))
+        params, masks = _unpack(shapes, load_tensors(path / "weights.safetensors"))
         if header.get("sha256") != _model_hashes(path):
             raise ValueError("its files differ from what was saved: their checksums are others")
     except (OSError, ValueError, TypeError, OverflowError) as error:
         reason = str(error).rstrip(".")
         raise ConfigError(f"The model at {str(path)!r} cannot be read: {reason}.") from error
     return SavedModel(model, params, masks, vocabulary)
+
+
+def checked_words(words: Sequence[Any], vocab_size: int) -> tuple[str, ...]:
+    """A vocabulary that was read; ValueError when it is none, or has more words than the model."""
+    if not isinstance(words, list) or not all(isinstance(word, str) for word in words):
+        raise ValueError("its vocabulary must hold words")
+    if len(words) > vocab_size:
+        raise ValueError(f"it has {len(words)} words, more than its vocab_size")
+    return tuple(words)
 
 
 def _read_json(path: pathlib.Path, kind: type) -> Any:
@@ -132,29 +135,47 @@ def _read_json(path: pathlib.Path, kind: type) -> Any:
     return value
 
 
-def _load_tensors(path: pathlib.Path) -> dict[str, np.ndarray]:
+def save_tensors(
+    path: pathlib.Path,
+    tensors: Mapping[str, np.ndarray],
+    metadata: Mapping[str, str] | None = None,
+) -> None:
+    """Writes contiguous arrays by name as a safetensors file, with `metadata` in its header."""
+    import safetensors.numpy
+
+    safetensors.numpy.save_file(dict(tensors), path, *([dict(metadata)] if metadata else []))
+    path.chmod(0o644)  # it comes readable for its owner alone
+
+
+def load_tensors(path: pathlib.Path) -> dict[str, np.ndarray]:
+    """Reads the arrays of a safetensors file; ValueError when it is damaged."""
     import safetensors
     import safetensors.numpy
 
     try:
         return safetensors.numpy.load_file(path)
     except safetensors.SafetensorError as error:
-        raise ValueError(f"weights.safetensors is damaged ({error})") from error
+        raise ValueError(f"{path.name} is damaged ({error})") from error
+
+
+def load_metadata(path: pathlib.Path) -> dict[str, str]:
+    """Reads the words in the header of a safetensors file; ValueError when it is damaged."""
+    import safetensors
+
+    try:
+        with safetensors.safe_open(path, "np") as file:
+            return file.metadata() or {}
+    except safetensors.SafetensorError as error:
+        raise ValueError(f"{path.name} is damaged ({error})") from error
 
 
 def _unpack(shapes: PyTree, tensors: dict[str, np.ndarray]) -> tuple[Params, Masks]:
-    params: dict[str, Any] = {}
-    masks: dict[str, Any] = {}
-    for name, leaf in _flatten(shapes).items():
-        value, mask = _unpack_leaf(tensors, name, leaf)
-        *parents, last = name.split("/")
-        for tree, array in ((params, value), (masks, mask)):
-            for parent in parents:
-                tree = tree.setdefault(parent, {})
-            tree[last] = jnp.asarray(array)
+    params, masks = {}, {}
+    for name, leaf in flatten(shapes).items():
+        params[name], masks[name] = _unpack_leaf(tensors, name, leaf)
     if tensors:
         raise ValueError(f"its sizes leave no place for {min(tensors)}")
-    return params, masks
+    return unflatten(params), unflatten(masks)
 
 
 def _unpack_leaf(
@@ -166,15 +187,11 @@ def _unpack_leaf(
         fits = value.shape == leaf.shape and value.dtype == leaf.dtype
     elif f"{name}/values" in tensors and f"{name}/mask" in tensors:
         values, packed = tensors.pop(f"{name}/values"), tensors.pop(f"{name}/mask")
-        bits = np.unpackbits(packed, bitorder="little").astype(bool)
-        live = np.flatnonzero(bits)
-        # Bits are whole bytes, the last of them filled up with zeros.
-        fits = len(bits) == -(-leaf.size // 8) * 8 and not bits[leaf.size :].any()
-        fits = fits and values.shape == live.shape and values.dtype == leaf.dtype
-        value, mask = np.zeros(leaf.size, np.float32), bits[: leaf.size]
+        mask = unpack_mask(name, packed, leaf.shape)
+        value = np.zeros(leaf.shape, np.float32)
+        fits = values.shape == (mask.sum(),) and values.dtype == leaf.dtype
         if fits:
-            value[live] = values
-            value, mask = value.reshape(leaf.shape), mask.reshape(leaf.shape)
+            value[mask] = values
     else:
         raise ValueError(f"{name} is missing")
     if not fits:
@@ -182,7 +199,22 @@ def _unpack_leaf(
     return value, mask
 
 
-def _flatten(tree: PyTree) -> dict[str, Any]:
+def pack_mask(mask: np.ndarray) -> np.ndarray:
+    """A bit for each entry in C order, the lowest of a byte first; uint8."""
+    return np.packbits(mask.ravel(), bitorder="little")
+
+
+def unpack_mask(name: str, packed: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
+    """The inverse of `pack_mask`; ValueError, with the name, for bits that do not fit the shape."""
+    size = int(np.prod(shape))
+    bits = np.unpackbits(packed, bitorder="little").astype(bool)
+    # Bits are whole bytes, the last of them filled up with zeros.
+    if len(bits) != -(-size // 8) * 8 or bits[size:].any():
+        raise ValueError(f"the mask of {name} does not fit its sizes, which ask for {shape}")
+    return bits[:size].reshape(shape)
+
+
+def flatten(tree: PyTree) -> dict[str, Any]:
     """Leaves of a nested dict by their path, "layers_0/W"; arrays come to the host."""
     flat, _ = jax.tree_util.tree_flatten_with_path(tree)
     return {
@@ -191,3 +223,15 @@ def _flatten(tree: PyTree) -> dict[str, Any]:
         )
         for path, leaf in flat
     }
+
+
+def unflatten(flat: Mapping[str, Any]) -> dict[str, Any]:
+    """The inverse of `flatten`; arrays go to the device."""
+    tree: dict[str, Any] = {}
+    for name, leaf in flat.items():
+        *parents, last = name.split("/")
+        inner = tree
+        for parent in parents:
+            inner = inner.setdefault(parent, {})
+        inner[last] = jnp.asarray(leaf)
+    return tree

@@ -96,7 +96,7 @@ def test_bad_input_gets_one_clear_message_and_status_2(
     assert message in " ".join(capsys.readouterr().err.replace("│", " ").split())
 
 
-def test_unknown_words_without_a_word_for_them_are_refused(tmp_path, capsys):
+def test_unknown_words_without_a_word_for_them_are_refused(tmp_path, capsys, no_compile_cache):
     network = make_language_model(ModelConfig("tanh", 2, 4, 4, 1))
     params = network.init(jax.random.key(0))
     masks = jax.tree.map(lambda leaf: np.ones(leaf.shape, bool), params)
