@@ -2,16 +2,18 @@
 
 import ast
 import re
+import shlex
 
 import pytest
 from commands import EXPERIMENTS
 
-from lsh_jax.cli import evaluate, hypersearch, train_dense
+from lsh_jax.cli import evaluate, generate, hypersearch, train_dense
 
 PARSERS = {
     "hypersearch.py": hypersearch.parse,
     "train_dense.py": train_dense.parse,
     "evaluate.py": evaluate.parse,
+    "generate.py": generate.parse,
 }
 
 
@@ -33,7 +35,7 @@ def test_every_command_is_shown():
 
 @pytest.mark.parametrize(("script", "arguments"), shown())
 def test_every_flag_that_is_shown_exists(script, arguments):
-    PARSERS[script](arguments.split())
+    PARSERS[script](shlex.split(arguments))
 
 
 @pytest.mark.parametrize("script", PARSERS)
