@@ -190,6 +190,8 @@ def _make_task(parts: _Parts, seed: int) -> Task:
 
     def block_nll(state: SequenceState, split: Split) -> tuple[np.ndarray, np.ndarray]:
         sums, counts = programs.evaluate(state, getattr(data, split))
+        counted = bool((counts > 0).all())  # as the bootstrap needs
+        check(counted, "loss", f"count predictions in every batch of data.{split}", counts.tolist())
         return np.asarray(sums, np.float64), np.asarray(counts, np.float64)
 
     def evaluate(state: SequenceState, split: Split) -> float:
