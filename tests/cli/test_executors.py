@@ -55,6 +55,7 @@ def test_processes_train_the_same_networks_and_compile_nothing_anew(flags, seria
     assert {path.name for path in (run / "tensorboard").iterdir()} >= {"dense", "0", "1"}
 
 
+@pytest.mark.long
 def test_groups_in_processes_are_those_of_one_process_and_close_to_networks_alone(
     flags, serial, cache, tmp_path
 ):
@@ -72,6 +73,7 @@ def test_groups_in_processes_are_those_of_one_process_and_close_to_networks_alon
             assert row["val_nll"] == pytest.approx(alone["val_nll"], abs=1e-3)
 
 
+@pytest.mark.long
 def test_ray_trains_the_same_networks(flags, serial, cache, tmp_path):
     pytest.importorskip("ray")
     run = tmp_path / "run"
@@ -139,7 +141,7 @@ def test_a_search_in_which_everything_fails_ends_with_a_report(flags, cache, tmp
     assert "All 4 candidates failed: an epoch took longer than the time limit" in page
 
 
-@pytest.mark.parametrize("executor", ["serial", "process"])
+@pytest.mark.parametrize("executor", ["serial", pytest.param("process", marks=pytest.mark.long)])
 def test_a_second_signal_stops_at_once(flags, cache, tmp_path, executor):
     command = [sys.executable, str(EXPERIMENTS / "hypersearch.py"), *flags]
     own = [f"--cache-dir={cache}", f"--out={tmp_path / 'run'}", f"--executor={executor}"]

@@ -5,6 +5,7 @@ Every event is a line on standard output.
 
 import contextlib
 import pathlib
+import signal
 import sys
 
 sys.path.append(str(pathlib.Path(__file__).parents[1] / "search"))
@@ -41,6 +42,8 @@ def say(kind, values):
 
 
 def main():
+    # A job in a shell's background starts with Ctrl-C ignored, and so would its children.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     out, name = pathlib.Path(sys.argv[1]), (sys.argv[2:] or ["serial"])[0]
     with open_executor(name) as executor, stopping.on_signals():
         resume = (out / "config.json").is_file()

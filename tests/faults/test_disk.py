@@ -81,7 +81,7 @@ def test_a_checkpoint_that_finds_no_space_leaves_the_one_before(small_disk):
     assert restore_checkpoint(disk / "2", state)["weights"].shape == (200_000,)
 
 
-@pytest.mark.parametrize("executor", ["serial", "process"])
+@pytest.mark.parametrize("executor", ["serial", pytest.param("process", marks=pytest.mark.long)])
 def test_a_search_whose_disk_fills_up_ends_with_a_word_and_goes_on_later(
     searches, straight, small_disk, executor
 ):

@@ -10,6 +10,7 @@ import time
 import pytest
 
 pytestmark = pytest.mark.slow
+LONG = pytest.mark.long
 
 
 def kill_at(process, event, delay):
@@ -24,7 +25,7 @@ def kill_at(process, event, delay):
     return alive
 
 
-@pytest.mark.parametrize("seed", range(6))
+@pytest.mark.parametrize("seed", [0, *(pytest.param(s, marks=LONG) for s in range(1, 6))])
 def test_a_driver_that_is_killed_four_times_ends_as_if_nothing_had_happened(
     searches, straight, tmp_path, seed
 ):
@@ -39,6 +40,7 @@ def test_a_driver_that_is_killed_four_times_ends_as_if_nothing_had_happened(
     assert searches.outcome(tmp_path / "run") == straight.outcome
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("seed", range(2))
 def test_a_driver_of_processes_that_is_killed_ends_as_a_serial_one(
     searches, straight, tmp_path, seed
@@ -105,6 +107,7 @@ def test_no_worker_outlives_its_driver(searches, tmp_path):
     assert not any(map(is_worker, workers))
 
 
+@pytest.mark.long
 def test_a_search_goes_on_under_another_executor(searches, straight, tmp_path):
     pytest.importorskip("ray")
     assert kill_at(searches.start(tmp_path / "run", "process"), 16, 0.0)
@@ -113,8 +116,8 @@ def test_a_search_goes_on_under_another_executor(searches, straight, tmp_path):
     assert searches.outcome(tmp_path / "run") == straight.outcome
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-@pytest.mark.parametrize("executor", ["serial", "process"])
+@pytest.mark.parametrize("number", [signal.SIGINT, pytest.param(signal.SIGTERM, marks=LONG)])
+@pytest.mark.parametrize("executor", ["serial", pytest.param("process", marks=LONG)])
 def test_a_signal_stops_at_a_segment_and_the_search_goes_on_from_there(
     searches, straight, tmp_path, executor, number
 ):

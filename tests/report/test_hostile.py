@@ -24,6 +24,8 @@ BAD = (
     "1" + "0" * 400,
 )
 
+FULL = (pytest.mark.slow, pytest.mark.long)  # every value in every place
+
 
 def paths(value, path=()):
     """Every place of a JSON value; of a list the first entry stands for all."""
@@ -74,8 +76,8 @@ def cases(value, step):
     [
         ("result.json", 19),
         ("config.json", 29),
-        pytest.param("result.json", 1, marks=pytest.mark.slow),
-        pytest.param("config.json", 1, marks=pytest.mark.slow),
+        pytest.param("result.json", 1, marks=FULL),
+        pytest.param("config.json", 1, marks=FULL),
     ],
 )
 def test_a_bad_value_of_a_finished_run_gives_a_page_or_one_clear_line(run, capsys, name, step):
@@ -85,7 +87,7 @@ def test_a_bad_value_of_a_finished_run_gives_a_page_or_one_clear_line(run, capsy
         check_command(run, capsys)
 
 
-@pytest.mark.parametrize("step", [19, pytest.param(1, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("step", [19, pytest.param(1, marks=FULL)])
 def test_a_bad_setting_of_an_unfinished_run_gives_a_page_or_one_clear_line(
     finished, tmp_path, capsys, step
 ):
@@ -97,7 +99,7 @@ def test_a_bad_setting_of_an_unfinished_run_gives_a_page_or_one_clear_line(
         check_command(run, capsys)
 
 
-@pytest.mark.parametrize("step", [19, pytest.param(1, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("step", [19, pytest.param(1, marks=FULL)])
 def test_a_bad_value_of_the_ledger_gives_a_page_or_one_clear_line(run, capsys, step):
     lines = (run / "trials.jsonl").read_text().splitlines(keepends=True)
     value = json.loads(lines[-1])
