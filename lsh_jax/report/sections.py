@@ -228,11 +228,13 @@ def settings_section(run: Run) -> Section:
     command = run.config.get("command")
     blocks: list[Block] = []
     if run.winner is not None:
-        folder = json.dumps(f"{run.name}/model")
-        blocks += [
-            Text("Load the pruned network, from the folder that holds this run:"),
-            Code(f"import lsh_jax\n\nmodel = lsh_jax.load_model({folder})"),
-        ]
+        folder = f"{run.name}/model"
+        if "model" in run.config:  # a language model; a task of one's own has a loader of its own
+            code = f"import lsh_jax\n\nmodel = lsh_jax.load_model({json.dumps(folder)})"
+            text = "Load the pruned network, from the folder that holds this run:"
+            blocks += [Text(text), Code(code)]
+        else:
+            blocks.append(Text(f"The pruned network is in {folder}."))
     if command and isinstance(command, str | list):
         text = command if isinstance(command, str) else shlex.join(map(str, command))
         blocks += [Text("Repeat the search:"), Code(text)]
