@@ -2,6 +2,8 @@
 
 from typing import Any, NamedTuple
 
+import jax
+
 from lsh_jax.config import ConfigError, SearchConfig, SpaceConfig
 from lsh_jax.data import Corpus
 from lsh_jax.distance import num_leading
@@ -14,8 +16,12 @@ from lsh_jax.presets import Settings, TrainingSettings
 from lsh_jax.search.population import Fit, check_population, fit_population
 from lsh_jax.search.space import in_play, make_space, size
 from lsh_jax.search.successive_halving import num_epochs, plan
+from lsh_jax.search.task import Task, TaskState
+from lsh_jax.search.trial import DENSE
 from lsh_jax.search.tuning import epochs_tuning, is_tuned, tuning_config
 from lsh_jax.sizes import describe_layers, model_sizes
+from lsh_jax.sparsity import controls
+from lsh_jax.types import Key
 
 __all__ = [
     "Estimate",
@@ -278,6 +284,28 @@ def describe_plan(settings: Settings, cost: Estimate) -> str:
         f"{', one candidate at a time' if cost.fit and cost.workers == 1 else ''}"
         f"{_describe_workers(cost)}; compiling comes on top"
     )
+
+
+def describe_disk(settings: Settings, task: Task, free: int) -> str:
+    """What a search will have on disk at its largest, as text, with a warning if it has no room.
+
+    Args:
+      settings: the search.
+      task: whose state is checkpointed.
+      free: bytes of the disk.
+    """
+
+    def init(key: Key) -> TaskState:
+        return task.init(key, controls(DENSE), task.hyper)
+
+    state = jax.eval_shape(init, jax.random.key(0))
+    each = sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(state))
+    states = num_states(settings.search(), keep_all=settings.keep_checkpoints)
+    largest = states * each + spectra_bytes(settings)
+    text = f"Disk: at most {_bytes(largest)} of checkpoints and spectra"
+    if largest > free:
+        text += f"\nNote: {_bytes(free)} are free there. Take another --out, or fewer --max-evals."
+    return text
 
 
 def _describe_workers(cost: Estimate) -> str:

@@ -4,6 +4,7 @@ import contextlib
 import os
 import pathlib
 import platform
+import shutil
 from collections.abc import Iterator
 from typing import IO, Any
 
@@ -27,6 +28,12 @@ def available_cores() -> int:
     if hasattr(os, "sched_getaffinity"):  # Linux
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
+
+
+def free_bytes(path: pathlib.Path) -> int:
+    """Bytes that are free on the disk of a path, which need not be there yet."""
+    there = next(folder for folder in (path, *path.absolute().parents) if folder.exists())
+    return shutil.disk_usage(there).free
 
 
 @contextlib.contextmanager

@@ -14,6 +14,7 @@ from lsh_jax.cli.running import Command, run_command, run_directory
 from lsh_jax.cli.workplace import Workplace, cache_directory, open_device, recorded, set_up
 from lsh_jax.config import ConfigError, check
 from lsh_jax.estimate import (
+    describe_disk,
     describe_model,
     describe_plan,
     describe_rounds,
@@ -21,7 +22,7 @@ from lsh_jax.estimate import (
     estimate,
     total_epochs,
 )
-from lsh_jax.machine import visible_cores
+from lsh_jax.machine import free_bytes, visible_cores
 from lsh_jax.presets import Settings, starting_point, to_json
 from lsh_jax.progress import Listener, both, progress, records_so_far
 from lsh_jax.report import headline, write_report
@@ -78,6 +79,7 @@ def _search(settings: Settings) -> int:
         print(describe_plan(settings, estimate(settings, place.corpus, num_workers(settings))))
         return 0
     print(describe_rounds(settings))
+    print(describe_disk(settings, place.task, free_bytes(out)))
     print(f"Run directory: {out}")
     return _run(settings, place, device, cache, saved)
 
