@@ -1,6 +1,7 @@
 """What is asked of the machine: its cores, and that one process at a time writes a folder."""
 
 import contextlib
+import importlib.metadata
 import os
 import pathlib
 import platform
@@ -34,6 +35,19 @@ def free_bytes(path: pathlib.Path) -> int:
     """Bytes that are free on the disk of a path, which need not be there yet."""
     there = next(folder for folder in (path, *path.absolute().parents) if folder.exists())
     return shutil.disk_usage(there).free
+
+
+def describe_environment() -> str:
+    """The versions that results may depend on, and the devices that JAX finds, as text."""
+    import jax
+
+    names = ("jax", "jaxlib", "flax", "optax", "numpy", "hyperopt", "orbax-checkpoint")
+    versions = ", ".join(f"{name} {importlib.metadata.version(name)}" for name in names)
+    devices = ", ".join(str(device) for device in jax.devices())
+    return (
+        f"Python {platform.python_version()} on {platform.system()} {platform.machine()}, "
+        f"{visible_cores()} cores\n{versions}\ndevices: {devices}"
+    )
 
 
 @contextlib.contextmanager

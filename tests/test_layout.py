@@ -209,10 +209,12 @@ def test_type_checkers_see_the_names_that_are_imported_on_use():
     assert seen == table | {("lsh_jax", "sparsity")}
 
 
-def test_the_command_tells_its_version():
+def test_the_command_tells_versions_and_devices():
     command = [sys.executable, "-m", "lsh_jax", "--version"]
     out = subprocess.run(command, capture_output=True, text=True, check=True).stdout
-    assert out == f"lsh_jax {lsh_jax.__version__}\n"
+    assert out.startswith(f"lsh_jax {lsh_jax.__version__}\n")
+    for name in ("Python ", "jax ", "hyperopt ", "devices: "):
+        assert name in out
 
 
 @pytest.mark.parametrize("path", SOURCES, ids=module_name)
