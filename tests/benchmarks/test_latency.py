@@ -18,6 +18,7 @@ def line(tmp_path_factory):
     return line
 
 
+@pytest.mark.slow
 def test_all_programs_compute_the_same_logits(line):
     assert set(line["latency_ms"]) == {"dense", "masked", "csr", "numpy", "bcsr"}
     assert line["error"] < 1e-5

@@ -74,8 +74,8 @@ def cases(value, step):
 @pytest.mark.parametrize(
     ("name", "step"),
     [
-        ("result.json", 19),
-        ("config.json", 29),
+        ("result.json", 53),
+        ("config.json", 83),
         pytest.param("result.json", 1, marks=FULL),
         pytest.param("config.json", 1, marks=FULL),
     ],
@@ -87,7 +87,7 @@ def test_a_bad_value_of_a_finished_run_gives_a_page_or_one_clear_line(run, capsy
         check_command(run, capsys)
 
 
-@pytest.mark.parametrize("step", [19, pytest.param(1, marks=FULL)])
+@pytest.mark.parametrize("step", [53, pytest.param(1, marks=FULL)])
 def test_a_bad_setting_of_an_unfinished_run_gives_a_page_or_one_clear_line(
     finished, tmp_path, capsys, step
 ):
@@ -99,7 +99,7 @@ def test_a_bad_setting_of_an_unfinished_run_gives_a_page_or_one_clear_line(
         check_command(run, capsys)
 
 
-@pytest.mark.parametrize("step", [19, pytest.param(1, marks=FULL)])
+@pytest.mark.parametrize("step", [53, pytest.param(1, marks=FULL)])
 def test_a_bad_value_of_the_ledger_gives_a_page_or_one_clear_line(run, capsys, step):
     lines = (run / "trials.jsonl").read_text().splitlines(keepends=True)
     value = json.loads(lines[-1])

@@ -103,7 +103,7 @@ def test_a_worker_that_is_killed_costs_nothing_but_time(config, serial, harmed, 
     ("how", "reason"),
     [
         ("kill", r"its worker was killed by SIGKILL, as for want of memory, 2 times"),
-        ("exit", r"its worker ended with status 3, 2 times"),
+        pytest.param("exit", r"its worker ended with status 3, 2 times", marks=pytest.mark.slow),
         ("raise", r"RuntimeError: its own fault"),
         ("memory", r"(_ArrayMemoryError|MemoryError): Unable to allocate"),
     ],
@@ -199,6 +199,7 @@ def test_an_executor_that_is_closed_while_a_worker_starts_ends_at_once(tmp_path)
     assert not (tmp_path / "checkpoints").exists()
 
 
+@pytest.mark.slow
 def test_the_death_of_a_worker_that_does_nothing_is_charged_to_nobody(config, serial, tmp_path):
     killed, others = [], set(multiprocessing.active_children())
 

@@ -291,6 +291,7 @@ CONFIG = SearchConfig(
 )
 
 
+@pytest.mark.slow
 def test_a_search_over_it_ends_with_a_winner(tmp_path):
     found = hyperprune(make_task(), CONFIG, out=tmp_path)
     assert found.result["best"]["nonzeros"] == found.result["counts"]["best"]["live"] == 24
