@@ -7,6 +7,8 @@ import latency
 import numpy as np
 import pytest
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def line(tmp_path_factory):
@@ -18,7 +20,6 @@ def line(tmp_path_factory):
     return line
 
 
-@pytest.mark.slow
 def test_all_programs_compute_the_same_logits(line):
     assert set(line["latency_ms"]) == {"dense", "masked", "csr", "numpy", "bcsr"}
     assert line["error"] < 1e-5
