@@ -45,6 +45,7 @@ def test_an_example_ends_with_a_report(script, files, tmp_path):
 
 
 @pytest.mark.slow
+@pytest.mark.long
 def test_an_example_can_use_workers(tmp_path):
     flags = ["--executor=process", "--workers=1", f"--cache-dir={tmp_path / 'cache'}"]
     run("forecast_lorenz.py", *flags, f"--out={tmp_path / 'run'}")

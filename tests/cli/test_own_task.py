@@ -88,6 +88,7 @@ def test_bad_values_are_named_as_typed(run, capsys, flag, message):
 
 
 @pytest.mark.slow
+@pytest.mark.long
 def test_workers_find_what_this_process_finds(run, tmp_path):
     first = run("--executor=process")
     (tmp_path / "run").rename(tmp_path / "process")
