@@ -1,6 +1,6 @@
 """Searches of hyperopt, Optuna and Ray Tune over a toy, as their documentation writes them.
 
-    python benchmarks/rival_programs.py "optuna rdb" '{"folder": "/tmp/run", "total": 30}'
+    python benchmarks/rival_programs.py "optuna rdb" '{"folder": "RUN", "total": 30}'
 
 `rival_faults.py` starts them, lets faults strike and starts them again: each resumes what it finds
 in its folder, as the tool's documentation says. The toy: x in [0, 1], loss (x - 0.8)². The last

@@ -115,7 +115,7 @@ def advance(
                     group = [c for c in epoch.group if _goes_on(search, c, epochs, patience)]
                     if group:
                         ready.append(group)
-    except BaseException:
+    except BaseException:  # Ctrl-C too: workers write beside whatever comes next
         if not stopping.asked():  # asked twice, it is not to be waited for
             _wind_down(search, running, close)
         raise

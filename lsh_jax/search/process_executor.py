@@ -110,7 +110,7 @@ def _serve(pipe: Connection, make_task: MakeTask, environment: Mapping[str, str]
     threading.Thread(target=_end_with_the_driver, daemon=True).start()
     try:
         do = make_worker(make_task)
-    except Exception as error:
+    except Exception as error:  # a task is the user's: what it raises is told by the driver
         pipe.send((None, portable(error)))
         return
     pipe.send((None, None))

@@ -158,7 +158,7 @@ class _Served:
         """Makes the task."""
         try:
             self._do = make_worker(self._make_task)
-        except Exception as error:
+        except Exception as error:  # a task is the user's: what it raises is told by the driver
             return None, portable(error)
         return [], None
 

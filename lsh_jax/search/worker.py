@@ -34,7 +34,7 @@ def make_worker(make_task: MakeTask) -> Callable[[Job], Answer]:
         stopping.forget()
         try:
             return perform(task, job, live, ignore, guard=_ended_after), None
-        except (Exception, stopping.Interrupted) as error:
+        except (Exception, stopping.Interrupted) as error:  # the driver raises it
             return None, portable(error)
 
     return do
