@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NamedTuple
 
 from lsh_jax.checkpoint import CheckpointError, write_json
-from lsh_jax.config import ConfigError, SearchConfig
+from lsh_jax.config import ConfigError, SearchConfig, check
 from lsh_jax.machine import InUseError, locked
 from lsh_jax.search import stopping
 from lsh_jax.search.compilations import count_compilations
@@ -126,6 +126,7 @@ def hyperprune(
         run = pathlib.Path(out)
         _check(task, config, run, dense, resume=resume)
         check_population(population)
+        check(time_limit > 0, "time_limit", "be positive", time_limit)
         stack.enter_context(held(run))
         notify = on_event or (lambda kind, values: None)
         executor = executor or SerialExecutor(task)

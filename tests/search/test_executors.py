@@ -140,6 +140,13 @@ def test_a_time_limit_holds_in_this_process_too(config, tmp_path):
     assert {r.reason for r in failed} == {"an epoch took longer than the time limit of 0.25 s"}
 
 
+@pytest.mark.parametrize("limit", [0, -1.0, float("nan")])
+def test_a_time_limit_that_cannot_be_meant_is_refused(config, tmp_path, limit):
+    with pytest.raises(ConfigError, match="`time_limit` must be positive"):
+        hyperprune(toy.make_task(), config, out=tmp_path / "run", time_limit=limit)
+    assert not (tmp_path / "run").exists()
+
+
 def test_workers_of_another_task_are_refused_with_the_difference(config, tmp_path):
     other = functools.partial(toy.make_task, seed=1)
     with (
