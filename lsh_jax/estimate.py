@@ -325,16 +325,16 @@ def _describe_resources(settings: Settings, cost: Estimate) -> str:
     at_most = "at most " if settings.train.patience or settings.train.averaging != "none" else ""
     each = f", for each of {cost.workers} workers" if cost.workers > 1 else ""
     return (
-        f"Compute: {at_most}{_flops(flops.executed)} by dense products, as they are made here: "
-        f"{_flops(flops.training)} of training, {_flops(flops.evaluation)} of evaluation, "
-        f"{_flops(flops.spectra)} of spectra; with sparse products {_flops(flops.needed)}\n"
-        f"Speed: {_flops(speed)}/s in the windows of training that were measured\n"
+        f"Compute: {at_most}{operations(flops.executed)} by dense products, as they are made here: "
+        f"{operations(flops.training)} of training, {operations(flops.evaluation)} of evaluation, "
+        f"{operations(flops.spectra)} of spectra; with sparse products {operations(flops.needed)}\n"
+        f"Speed: {operations(speed)}/s in the windows of training that were measured\n"
         f"Memory: about {_bytes(program)} of a device for the program that trains one network, "
         f"{_bytes(state)} of it for its state{each}\n"
     )
 
 
-def _flops(count: float) -> str:
+def operations(count: float) -> str:
     """A number of floating-point operations, to three digits: "1.23 TFLOP"."""
     scale, unit = next(
         (pair for pair in ((1e15, "PFLOP"), (1e12, "TFLOP")) if count >= 0.9995 * pair[0]),

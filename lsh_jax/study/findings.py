@@ -56,6 +56,7 @@ def tables(findings: Findings, epoch: int) -> dict[str, str]:
             {name: own["learners"] for name, own in studies.items() if own["learners"]}, epoch
         ),
         "answers": _answers(findings, epoch),
+        "answers-in-short": _answers_in_short(findings, epoch),
     }
     found["noise"] = _noise(studies, epoch)
     for name, study in studies.items():
@@ -118,6 +119,27 @@ def _answers(findings: Findings, epoch: int) -> str:
             row[-1] = f"{verdict}: {ratios[0]:.2f}; {ratios[1]:.2f}"
     rows.append(tuple(row))
     return _table(("LSH ...", *studies), rows)
+
+
+def _answers_in_short(findings: Findings, epoch: int) -> str:
+    """The same by study, a few words a cell; bold where the interval leaves out 0."""
+    rows = []
+    for name, study in findings["studies"].items():
+        search = findings["searches"].get(name)
+        effects = [Estimate(*study["all"]["epochs"][str(epoch)]["claims"][0]["effect"])]
+        for rival in ("loss, averaged", FULL) if search else ():
+            more = search["policies"][rival]["dense_free"]["more_than_lsh"]
+            effects.append(Estimate(-more[0], -more[2], -more[1]))
+        shown = [_interval(effect) for effect in effects]
+        cells = [
+            text if answer(effect) == "undecided" else f"**{text}**"
+            for text, effect in zip(shown, effects, strict=True)
+        ]
+        if search:
+            cells.append(f"{search['budget'] / search['full_search']:.2f}")
+        rows.append((name, *cells, *[""] * (4 - len(cells))))
+    head = ("study", "rank correlation more than by loss", "test perplexity against search by loss")
+    return _table((*head, "... against random, trained to the end", "share of all epochs"), rows)
 
 
 def _settings(studies: Mapping[str, Any], epoch: int) -> str:
