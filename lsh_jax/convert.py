@@ -64,7 +64,7 @@ def from_torch(
         all zeros of matrices, the embedding's too, as pruned.
 
     Returns:
-      A SavedModel: `save_model(path, *from_torch(...))` writes it. `two_biases` is set in its
+      A SavedModel, which `save_model(path, *from_torch(...))` writes. `two_biases` is set in its
       config where the layers had biases; without them the biases are zeros.
 
     Raises:

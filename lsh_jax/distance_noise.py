@@ -83,7 +83,7 @@ def distance_gap_z(
       weights: as in `ls_distance`.
 
     Returns:
-      A scalar: positive where `b` is the nearer one; 0 where neither gap nor error is above 0.
+      A scalar, positive where `b` is the nearer one; 0 where neither gap nor error is above 0.
 
     Raises:
       ConfigError: (a ValueError) for shapes that do not match or a share outside (0, 1].

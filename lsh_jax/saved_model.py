@@ -39,9 +39,9 @@ def save_model(
 ) -> None:
     """Writes a pruned model for release: only live weights, and one bit a weight for the mask.
 
-    `weights.safetensors` holds "<leaf>/values", the live values in C order, and "<leaf>/mask",
+    `weights.safetensors` holds `<leaf>/values`, the live values in C order, and `<leaf>/mask`,
     `numpy.packbits` of the mask in little-endian bit order, for every leaf with a pruned weight;
-    a dense leaf is kept whole as "<leaf>". `vocabulary.json` holds the words by id, `model.json`
+    a dense leaf is kept whole as `<leaf>`. `vocabulary.json` holds the words by id, `model.json`
     the sizes and the checksums of the other two.
 
     Args:

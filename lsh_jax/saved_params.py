@@ -28,9 +28,9 @@ def save_params(
 ) -> None:
     """Writes the parameters of a pruned network.
 
-    `weights.safetensors` holds "<leaf>/values", the live values in C order, and "<leaf>/mask",
+    `weights.safetensors` holds `<leaf>/values`, the live values in C order, and `<leaf>/mask`,
     `numpy.packbits` of the mask in little-endian bit order, for every leaf with a pruned weight;
-    a dense leaf is kept whole as "<leaf>". `params.json` holds its checksum and the notes.
+    a dense leaf is kept whole as `<leaf>`. `params.json` holds its checksum and the notes.
 
     Args:
       path: directory to write; made if missing.

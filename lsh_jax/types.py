@@ -27,7 +27,7 @@ class Hyper(NamedTuple):
     Every field is a float32 scalar (or a Python float where no program is being traced).
     """
 
-    learning_rate: Any
+    learning_rate: Any  # step size
     clip: Any  # largest norm of the dense gradient, > 0; inf turns clipping off
     weight_decay: Any  # L2, added to the gradient as torch.optim.SGD does
     dropout_embed: Any  # rate at which whole words lose their embedding

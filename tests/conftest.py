@@ -1,5 +1,6 @@
 """A strict session: rank promotion raises, dtype promotion is strict, warnings are errors."""
 
+import json
 import os
 import pathlib
 
@@ -25,4 +26,30 @@ def penn_treebank() -> pathlib.Path:
     folder = pathlib.Path(os.environ.get("LSH_JAX_PTB", default))
     if not (folder / "ptb.train.txt").is_file():
         pytest.skip("no Penn Treebank: set LSH_JAX_PTB to the folder that holds ptb.train.txt")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def runs(tmp_path_factory) -> pathlib.Path:
+    """What the documents' examples find: runs whose model has random weights, a model of torch.
+
+    The model of runs/RUN and runs/first is pruned by half; model.npz is a state dict, of the words
+    in words.txt.
+    """
+    import numpy as np
+
+    from lsh_jax import ModelConfig, apply_masks, make_language_model, save_model
+
+    words = ["the", "state", "of", "union", "<eos>", "<unk>"]
+    model = make_language_model(ModelConfig(vocab_size=6, embed_size=4, hidden_size=4))
+    params = model.init(jax.random.key(0))
+    masks = jax.tree.map(lambda leaf: abs(leaf) > 0.05, params)
+    folder = tmp_path_factory.mktemp("documents")
+    for run in ("RUN", "first"):
+        model_folder = folder / "runs" / run / "model"
+        save_model(model_folder, model, apply_masks(params, masks), masks, words)
+    tests = pathlib.Path(__file__).parent
+    references = (tests / "references" / "torch_language_models.json").read_text()
+    np.savez(folder / "model.npz", **json.loads(references)["lstm"]["state_dict"])
+    (folder / "words.txt").write_text("\n".join([*words, *"abcde"]))
     return folder

@@ -25,7 +25,7 @@ class ModelConfig(Config):
     cell: Cell = "lstm"
     """Recurrent cell of every layer."""
     vocab_size: int = 10_000
-    """Types that the model knows; rarer words become <unk>."""
+    """Types that the model knows; rarer words become `<unk>`."""
     embed_size: int = 200
     """Width of the embedding."""
     hidden_size: int = 200

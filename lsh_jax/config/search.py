@@ -117,7 +117,9 @@ class SearchConfig(Config):
     """How candidates are proposed, scored, halved and trained to the end."""
 
     metric: Metric = "ls"
+    """What candidates are judged by: LS distance, validation loss, death rate alone, or chance."""
     algo: Algorithm = "tpe"
+    """How candidates are proposed."""
     max_evals: int = 40
     """Distinct configurations in the pool."""
     e0: int = 3
@@ -127,8 +129,11 @@ class SearchConfig(Config):
     final_epochs: int = 100
     """Epochs in all for the dense network and for each finalist."""
     finalists: int = 2
+    """Candidates trained to the end."""
     sparsity: float = 0.67
+    """Share of zeros over all prunable weights, in (0, 1)."""
     seed: int = 0
+    """Of proposals, masks and growth, in [0, 2^31)."""
     ask_batch: int = 4
     """Proposals asked for at a time; part of the search, not of the machine."""
     reference: Reference = "same-epoch"
@@ -145,6 +150,7 @@ class SearchConfig(Config):
     settled_after: int = 0
     """The pool is closed once the best score is so many distinct candidates old; 0 to fill it."""
     space: SpaceConfig = dataclasses.field(default_factory=SpaceConfig)
+    """What candidates are chosen among."""
 
     def __post_init__(self) -> None:
         """Checks every field, and that candidates differ by the time of their first score."""

@@ -37,8 +37,11 @@ class SparsityConfig(Config):
     init_sampling: Sampling = "exact"
     """exact: so many of each leaf, at random; bernoulli: each by itself; magnitude: the largest."""
     death: Death = "magnitude"
+    """Which weights are removed at a topology update."""
     growth: Growth = "random"
+    """Which weights come to life in their place."""
     redistribution: Redistribution = "none"
+    """How the grown weights are shared out among the leaves."""
     death_rate: float = 0.5
     """Share of the live weights removed at a topology update, in [0, 1]."""
     threshold_init: float = 0.0

@@ -36,7 +36,7 @@ def load_corpus(
     *,
     cache_dir: str | os.PathLike[str] | None = None,
 ) -> Corpus:
-    """Loads a word-level corpus, with <eos> at every line end.
+    """Loads a word-level corpus, with `<eos>` at every line end.
 
     It is prepared by TFDS on the first call and read from the cache afterwards. Word ids follow
     first occurrence, cut to the most frequent words of the training split; see
@@ -47,9 +47,9 @@ def load_corpus(
         `demo`); ptb, Penn Treebank; text, any text, one sentence a line, words separated by blanks.
       data_dir: for ptb and text, the folder with `ptb.train.txt`, `ptb.valid.txt` and
         `ptb.test.txt`, or the same names without `ptb.`.
-      vocab_size: most types (distinct words) to tell apart, <unk> among them, >= 2.
+      vocab_size: most types (distinct words) to tell apart, `<unk>` among them, >= 2.
       vocabulary: the words of a saved model, id -> word; ids are then taken from it, other words
-        become <unk>, and `vocab_size` plays no part. It needs <eos> unless lines are very long.
+        become `<unk>`, and `vocab_size` plays no part. It needs `<eos>` unless lines are very long.
       cache_dir: where prepared corpora are kept; None for `$XDG_CACHE_HOME/lsh_jax`, or
         `~/.cache/lsh_jax`.
 

@@ -76,7 +76,7 @@ def rank_mask(exponents: LyapunovResult | Any, floor: float = -15.0) -> Array:
         by `dt` where exponents are per time.
 
     Returns:
-      bool, the shape of the exponents: True where they lie above the floor; False for NaN.
+      bool, of the shape of the exponents, True where they lie above the floor; False for NaN.
     """
     values = exponents.exponents if isinstance(exponents, LyapunovResult) else exponents
     layered = isinstance(values, tuple) and any(jnp.ndim(layer) for layer in values)

@@ -57,7 +57,7 @@ def ks_entropy(exponents: Any, dim: int | None = None) -> Array:
       dim: as in `kaplan_yorke_dimension`.
 
     Returns:
-      [...], >= 0, in the unit of the exponents: nats or bits, per step or per time. NaN where the
+      [...], >= 0, in the unit of the exponents, nats or bits, per step or per time. NaN where the
       leading K of `dim` > K exponents are all positive, so that some may be missing, or where an
       exponent is NaN.
 

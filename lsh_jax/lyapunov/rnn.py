@@ -95,7 +95,7 @@ def rnn_lyapunov_spectrum(
       mesh: devices with one axis to cut the batch over; B must be a multiple of their number.
 
     Returns:
-      A LyapunovResult: `exponents` and `std_error` [L, K] (mean over the batch in QR order, then
+      A LyapunovResult; `exponents` and `std_error` [L, K] (mean over the batch in QR order, then
       sorted within the layer; the error pools time and columns of the batch, see
       `summarize`), `local_exponents` [num_qr, L, K] (averaged over the batch), `order` [L, K],
       `state` the carry with leaves [L, B, H], `q` [L, B, N, K]. Where layers differ in width or in

@@ -155,7 +155,7 @@ def max_lyapunov_exponent(
       **options: those of `lyapunov_spectrum`, but `num_exponents`.
 
     Returns:
-      A LyapunovResult with K = 1: `exponents[0]` and `std_error[0]`.
+      A LyapunovResult with K = 1, so `exponents[0]` and `std_error[0]`.
     """
     more = options.get("num_exponents")
     check(more is None, "num_exponents", "be left out: `lyapunov_spectrum` takes it", more)

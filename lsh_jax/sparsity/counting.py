@@ -28,8 +28,8 @@ class CountedLeaf(NamedTuple):
     """What counting knows of a leaf; hashable, so that it may be static under `jit`."""
 
     name: str  # "layers_0/U"
-    shape: tuple[int, ...]
-    prunable: bool
+    shape: tuple[int, ...]  # of its weights
+    prunable: bool  # whether it has a mask
     gates: tuple[str, ...]  # side by side in the last axis, of equal width
     uses: int  # multiplications by each weight for a token, forward
     itemsize: int  # bytes of a value
@@ -43,9 +43,9 @@ class CountedLeaf(NamedTuple):
 class Part(NamedTuple):
     """A gate of a prunable leaf, or the whole leaf where it has none."""
 
-    leaf: str
-    gate: str | None
-    weights: int
+    leaf: str  # its name
+    gate: str | None  # its name, where the leaf has gates
+    weights: int  # live or not
 
     @property
     def name(self) -> str:
@@ -167,8 +167,8 @@ class TopologyShares(NamedTuple):
     """`TopologyStatistics` as shares in [0, 1]."""
 
     density: dict[str, float]  # by part
-    overlap: float
-    explored: float
+    overlap: float  # of what lived then, what lives now
+    explored: float  # of all prunable weights, what has ever lived
 
 
 def topology_shares(statistics: TopologyStatistics, leaves: CountedLeaves) -> TopologyShares:

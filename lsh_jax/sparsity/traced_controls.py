@@ -27,13 +27,13 @@ class Controls(NamedTuple):
     """
 
     density: Array  # at the end, numerator and denominator, int32 [2]
-    init: Array  # int32 scalar, as the other modes
-    init_sampling: Array
-    death: Array
-    growth: Array
-    redistribution: Array
-    schedule: Array
-    sparsity_schedule: Array
+    init: Array  # int32 scalar
+    init_sampling: Array  # int32 scalar
+    death: Array  # int32 scalar
+    growth: Array  # int32 scalar
+    redistribution: Array  # int32 scalar
+    schedule: Array  # int32 scalar
+    sparsity_schedule: Array  # int32 scalar
     death_rate: Array  # float32 scalar in [0, 1], before the schedule
     rate_floor: Array  # float32 scalar in [0, 1], where the schedule ends
     threshold_init: Array  # float32 scalar

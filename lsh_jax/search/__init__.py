@@ -1,0 +1,1 @@
+"""The search for the pruned network to train, over any task."""
