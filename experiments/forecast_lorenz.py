@@ -3,15 +3,14 @@
     python experiments/forecast_lorenz.py                       # 1 to 3 minutes on 2 cores
     python experiments/forecast_lorenz.py --executor=process --sparsity=0.8
 
-The network reads the state every 0.05 units of time and forecasts the next. Writes a run directory,
-runs/<time>-forecast_lorenz-<seed>, with a report and exponents.png: those of the networks that run
-on their own forecasts, beside the flow's, which are 0.906, 0 and -14.57 per unit of time (Sprott).
+The network reads the state every 0.05 units of time and forecasts the next. The report shows the
+exponents of networks fed with their own forecasts; the flow's are 0.906, 0 and -14.57 (Sprott).
 """
 
 import functools
 import sys
 
-from lsh_jax.cli.own_task import OwnTask, describe_exponents, describe_rms, run_own_task
+from lsh_jax.cli.own_task import OwnTask, describe_exponents, run_own_task
 
 # isort: split
 import jax
@@ -19,6 +18,8 @@ import numpy as np
 
 import lsh_jax
 from lsh_jax.plots.exponents import plot_exponents
+from lsh_jax.report import add_figure
+from lsh_jax.search.measure import Measure
 from lsh_jax.sequence_data import lorenz63, sample_flow
 from lsh_jax.sequence_models import gaussian_nll, make_sequence_model
 
@@ -41,25 +42,23 @@ def make_task(seed):
         parts = functools.partial(MODEL.step, params), MODEL.init_carry(), driving
         return lsh_jax.driven_spectrum(*parts, num_exponents=16, burn_in=20)
 
+    batches = (lsh_jax.cut_batches(y, 8) for y in held_out.values())
     unchanged = {name: gaussian_nll(y[:, 1:] - y[:, :-1], SCALE) for name, y in held_out.items()}
     return lsh_jax.make_sequence_task(
         "lorenz",
         lsh_jax.SequenceNetwork(MODEL.init, loss, spectrum),
-        lsh_jax.SequenceBatches(
-            train=lsh_jax.cut_batches(x[:1600], 32, segments=2),
-            **{name: lsh_jax.cut_batches(y, 8) for name, y in held_out.items()},
-        ),
+        lsh_jax.SequenceBatches(lsh_jax.cut_batches(x[:1600], 32, segments=2), *batches),
         learning_rate=5e-3,
         clip=30.0,
         gates=MODEL.gates,
         baseline_nll={name: float(total / count) for name, (total, count) in unchanged.items()},
+        measure=Measure("rms", SCALE, "no-change"),
         seed=seed,
     )
 
 
 def finish(found, out):
     """Lets the networks run on their own forecasts, prints and draws their exponents."""
-    print(describe_rms(found, SCALE))
     options = {"num_steps": 8000, "burn_in": 1000, "num_exponents": 8, "dt": DT}
 
     @jax.jit
@@ -71,8 +70,9 @@ def finish(found, out):
     run = {"num_steps": 40_000, "burn_in": 2000, "dt": 0.01}
     spectra = {"flow": lsh_jax.flow_spectrum(lorenz63, (1.0, 1.0, 20.0), **run)}
     spectra |= {"dense": alone(found.dense.params), "winner": alone(found.best.params)}
-    print(describe_exponents(spectra))
-    plot_exponents("The flow, and networks left alone", spectra).savefig(out / "exponents.png")
+    print(told := describe_exponents(spectra))
+    figure, title = plot_exponents("", spectra), "The flow, and networks left alone"
+    add_figure(out, "exponents", figure, title, "Exponents of each by index", told)
 
 
 if __name__ == "__main__":

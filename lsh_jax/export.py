@@ -30,8 +30,8 @@ _CONTROLS = tuple(field.name for field in dataclasses.fields(SpaceConfig))
 def write_csv(run: pathlib.Path, path: pathlib.Path) -> None:
     """Writes the ledger of a run, finished or not, as a table with one line a record.
 
-    The columns are those of `Record`, empty where it has None. A control becomes "control.<name>",
-    a share of the masks "topology.<name>"; lists are JSON.
+    The columns are those of `Record`, empty where it has None. A control becomes `control.<name>`,
+    a share of the masks `topology.<name>`; lists are JSON.
 
     Args:
       run: the run directory.
@@ -78,10 +78,13 @@ def write_optuna_study(run: pathlib.Path, storage: str, study_name: str | None =
     cannot be compared. The winner, whom the lowest validation perplexity chooses, has the user
     attribute "winner".
 
+    The study has the user attributes "metric", by which candidates were judged, and "measure", in
+    which a report tells how well they do; a trial has its nll, and exp of that as "val_perplexity".
+
     Other user attributes: "trial" of the ledger, "epochs" trained, "seed", "sparsity", "nonzeros";
-    "val_perplexity", the lowest of its epochs; the last "ls_distance"; "reason" of a failure;
-    "duplicate_of". Parameters are the controls that rule something; intermediate values are the
-    scores by epoch. Times are those of the export.
+    "val_nll" and "val_perplexity", the lowest of its epochs; the last "ls_distance"; "reason" of a
+    failure; "duplicate_of". Parameters are the controls that rule something; intermediate values
+    are the scores by epoch. Times are those of the export.
 
     Args:
       run: the run directory.
@@ -104,6 +107,7 @@ def write_optuna_study(run: pathlib.Path, storage: str, study_name: str | None =
     try:
         study = optuna.create_study(study_name=name, storage=storage, direction="minimize")
         study.set_user_attr("metric", read.search.get("metric"))
+        study.set_user_attr("measure", read.measure.name)
         study.add_trials(trials)
     except optuna.exceptions.DuplicatedStudyError as error:
         raise ConfigError(
@@ -168,6 +172,7 @@ def _value(run: Run, history: list[Record]) -> float | None:
 
 def _attributes(run: Run, history: list[Record]) -> Iterator[tuple[str, Any]]:
     last = history[-1]
+    losses = [r.val_nll for r in history if r.val_nll is not None]
     perplexities = [r.val_perplexity for r in history if r.val_perplexity is not None]
     distances = [r.ls_distance for r in history if r.ls_distance is not None]
     found = {
@@ -176,6 +181,7 @@ def _attributes(run: Run, history: list[Record]) -> Iterator[tuple[str, Any]]:
         "seed": last.seed,
         "sparsity": last.controls.get("sparsity"),
         "nonzeros": last.nonzeros,
+        "val_nll": min(losses, default=None),
         "val_perplexity": min(perplexities, default=None),
         "ls_distance": distances[-1] if distances else None,
         "reason": last.reason,

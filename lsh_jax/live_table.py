@@ -14,6 +14,7 @@ from rich.text import Text
 
 from lsh_jax.pace import duration
 from lsh_jax.search.ledger import Record, TrialId
+from lsh_jax.search.measure import PERPLEXITY, Measure
 from lsh_jax.search.space import matters
 
 _MISSING = "\N{EN DASH}"
@@ -94,13 +95,16 @@ def _after_round(networks: Networks, values: Mapping[str, Any]) -> dict[TrialId,
     return after
 
 
-def network_table(networks: Networks, now: float, num_rows: int) -> Table:
+def network_table(
+    networks: Networks, now: float, num_rows: int, measure: Measure = PERPLEXITY
+) -> Table:
     """Draws the table: those that run first, then the dense network, then by score.
 
     Args:
       networks: from `followed`.
       now: the wall clock, in seconds.
       num_rows: that there is room for, the last of which may tell how many are not shown.
+      measure: of the task.
     """
     shown = _in_order(_in_play(networks))
     names = _differing(network for network in shown if not _is_dense(network))
@@ -110,12 +114,13 @@ def network_table(networks: Networks, now: float, num_rows: int) -> Table:
     if names:
         table.add_column(Text(", ".join(map(_shortened, names)), no_wrap=True, overflow="ellipsis"))
     table.add_column("epoch", justify="right", no_wrap=True)
-    table.add_column("perplexity", justify="right", no_wrap=True)
+    table.add_column(measure.name, justify="right", no_wrap=True)
     table.add_column("score" if judged else "LS distance", justify="right", no_wrap=True)
     table.add_column("state", no_wrap=True, max_width=_WIDEST_STATE)
     room = num_rows if len(shown) <= num_rows else max(num_rows - 1, 0)
     for network in shown[:room]:
-        table.add_row(*_row(network, names, now, judged=judged), style=_style(network))
+        row = _row(network, names, now, measure, judged=judged)
+        table.add_row(*row, style=_style(network))
     if len(shown) > room:
         blank = [""] * (len(table.columns) - 1)
         table.add_row(*blank, f"and {len(shown) - room} more")
@@ -158,13 +163,15 @@ def _differing(networks: Iterable[Network]) -> list[str]:
     return [name for name, values in seen.items() if len(values) > 1]
 
 
-def _row(network: Network, names: Sequence[str], now: float, *, judged: bool) -> list[Text]:
+def _row(
+    network: Network, names: Sequence[str], now: float, measure: Measure, *, judged: bool
+) -> list[Text]:
     controls = ", ".join(_control(network.controls, name) for name in names)
     cells = [
         str(network.trial),
         *([controls if network.controls and not _is_dense(network) else ""] if names else []),
         str(network.epoch or ""),
-        _perplexity(network.measured),
+        _value(network.measured, measure),
         _judgement(network, judged=judged),
         _standing(network, now),
     ]
@@ -184,10 +191,11 @@ def _shortened(name: str) -> str:
     return " ".join(word if len(word) <= 6 else f"{word[:4]}." for word in words)
 
 
-def _perplexity(record: Record | None) -> str:
+def _value(record: Record | None, measure: Measure) -> str:
     if record is None or record.val_nll is None:
         return ""
-    return "\N{INFINITY}" if record.val_perplexity is None else f"{record.val_perplexity:.1f}"
+    value = measure.of_record(record)
+    return "\N{INFINITY}" if value is None else measure.shown(value)
 
 
 def _distance(network: Network) -> float | None:

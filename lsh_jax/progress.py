@@ -15,6 +15,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 from lsh_jax import live_table, pace
 from lsh_jax.pace import about, duration, segment_time_left, time_left
 from lsh_jax.search.ledger import Ledger, Record, TrialId, perplexity
+from lsh_jax.search.measure import PERPLEXITY, Measure
 from lsh_jax.search.run_directory import LEDGER
 
 __all__ = [
@@ -43,10 +44,11 @@ Listener = Callable[[str, Mapping[str, Any]], None]
 def progress(
     total_epochs: int,
     segments_per_epoch: int,
-    unigram_perplexity: float | None,
+    baseline: float | None,
     stream: TextIO | None = None,
     *,
     records: Iterable[Record] = (),
+    measure: Measure = PERPLEXITY,
 ) -> Iterator[Listener]:
     """Shows the events of `hyperprune`.
 
@@ -56,9 +58,10 @@ def progress(
     Args:
       total_epochs: that the plan holds, the dense network's and its tuning's among them.
       segments_per_epoch: for the bar of the epoch under way.
-      unigram_perplexity: printed beside the perplexities; None where there is none.
+      baseline: printed beside the values of the measure; None where there is none.
       stream: standard output if not given.
       records: of a run that is resumed, for the table, see `records_so_far`.
+      measure: of the task.
 
     Yields:
       The listener to hand to `hyperprune`.
@@ -77,7 +80,7 @@ def progress(
         course = _after(course, kind, values)
         left = pace.search_time_left(course.speed, total_epochs - course.epochs)
         _move(bar, kind, values, course, left)
-        text = _line(kind, values, unigram_perplexity)
+        text = _line(kind, values, baseline, measure)
         if not bar.disable:
             text = "" if _is_routine(kind, values) else live_table.one_line(text)
         elif kind == "record":
@@ -88,7 +91,8 @@ def progress(
     def drawn() -> Group:
         rows = console.height - _LINES_BESIDE
         now = time.perf_counter()
-        return Group(bar, "", live_table.network_table(course.networks, now, rows))
+        table = live_table.network_table(course.networks, now, rows, measure)
+        return Group(bar, "", table)
 
     with contextlib.ExitStack() as stack:
         if not bar.disable:
@@ -131,10 +135,10 @@ def _move(bar: Progress, kind: str, values: Mapping[str, Any], course: _Course, 
         bar.update(search, completed=course.epochs, note=left if kind == "record" else "")
 
 
-def _line(kind: str, values: Mapping[str, Any], unigram_perplexity: float | None) -> str:
+def _line(kind: str, values: Mapping[str, Any], baseline: float | None, measure: Measure) -> str:
     """The line on an event; empty for one without."""
     if kind == "record":
-        return describe(values["record"], unigram_perplexity)
+        return describe(values["record"], baseline, measure)
     if kind == "round":
         return describe_round(values)
     return f"Note: {values['text']}." if kind == "notice" else ""
@@ -244,27 +248,31 @@ def describe_training(
     """One line on an epoch of a network that is trained alone."""
     text = "training perplexity "
     trained = None if record.train_nll is None else perplexity(record.train_nll)
-    text += "beyond numbers" if trained is None else f"{trained:.1f}"
-    text += f", validation perplexity {_perplexity(record)}"
+    text += PERPLEXITY.shown(trained)
+    text += f", validation perplexity {PERPLEXITY.shown(record.val_perplexity)}"
     if record.averaging:
         text += " of averaged weights"
-    if unigram_perplexity is not None:
-        text += f" (unigram {unigram_perplexity:.0f})"
+    text += PERPLEXITY.shown_baseline(unigram_perplexity)
     wall = record.wall_s or 0.0
     speed = f", {tokens_per_epoch / wall:,.0f} tokens per second" if wall else ""
     return f"{text}, {duration(wall)}{speed}"
 
 
-def describe(record: Record, unigram_perplexity: float | None) -> str:
-    """One line on an epoch of a network."""
+def describe(record: Record, baseline: float | None, measure: Measure = PERPLEXITY) -> str:
+    """One line on an epoch of a network.
+
+    Args:
+      record: of the epoch.
+      baseline: printed beside the value of the measure; None where there is none.
+      measure: of the task.
+    """
     name = f"{_name(record.trial)}, epoch {record.epoch}"
     if record.status == "failed":
         return f"{name}: failed, {record.reason}"
     if record.duplicate_of is not None:
         return f"{name}: the configuration of candidate {record.duplicate_of} again, not trained"
-    text = f"{name}: validation perplexity {_perplexity(record)}"
-    if unigram_perplexity is not None:
-        text += f" (unigram {unigram_perplexity:.0f})"
+    text = f"{name}: validation {measure.name} {measure.shown(measure.of_record(record))}"
+    text += measure.shown_baseline(baseline)
     if record.ls_distance is not None:
         text += f", LS distance {record.ls_distance:.3f}"
         if record.ls_std_error is not None:
@@ -282,10 +290,6 @@ def describe_round(values: Mapping[str, Any]) -> str:
     if len(survivors) == len(entered):
         return f"{text}, none cut: {kept}"
     return f"{text}, {len(survivors)} go on: {kept}"
-
-
-def _perplexity(record: Record) -> str:
-    return "beyond numbers" if record.val_perplexity is None else f"{record.val_perplexity:.1f}"
 
 
 def _name(trial: int | str) -> str:

@@ -113,7 +113,7 @@ def gaussian_nll(errors: Array, scale: float = 1.0) -> tuple[Array, Array]:
 
     Args:
       errors: of forecasts, any shape.
-      scale: > 0.
+      scale: above 0, in the unit of the errors.
 
     Returns:
       The sum and the number of the forecasts, as `SequenceNetwork.loss` has them.
@@ -148,7 +148,7 @@ def driven_spectrum(
       **options: of `lyapunov_spectrum`: qr_every, dt, log_base, tangent, qr, key, stop_gradient.
 
     Returns:
-      Exponents and standard errors, [1, K] each: means over the sequences; the error pools time and
+      Exponents and standard errors, [1, K] each, means over the sequences; the error pools time and
       sequences.
     """
     every = options.get("qr_every", 1)

@@ -14,30 +14,32 @@ from typing import Any
 from lsh_jax.config import ConfigError
 from lsh_jax.progress import Listener, records_so_far
 from lsh_jax.search.ledger import Record, TrialId
+from lsh_jax.search.measure import PERPLEXITY, Measure
 
 _SUFFIX = ".lsh_jax"  # of the files written here: others in the directory are never touched
 _LARGEST = 3e38  # of the float32 of an event
 _SCALARS = {
     "train/nll": "train_nll",
     "validation/nll": "val_nll",
-    "validation/perplexity": "val_perplexity",
     "lyapunov/ls_distance": "ls_distance",
     "topology/churn": "churn",
     "topology/nonzeros": "nonzeros",
     "time/wall_s": "wall_s",
-}  # tag -> field of a record
-_METRICS = ("final/best_val_perplexity", "final/last_ls_distance", "final/last_score")
+}  # tag -> field of a record; that of the measure is made of its name
 
 
 @contextlib.contextmanager
 def tensorboard_listener(
-    directory: pathlib.Path | str, run: pathlib.Path | str | None = None
+    directory: pathlib.Path | str,
+    run: pathlib.Path | str | None = None,
+    *,
+    measure: Measure = PERPLEXITY,
 ) -> Iterator[Listener]:
     """Writes the events of `hyperprune` below `directory`, one folder a network.
 
     Every epoch is a step, on disk when the listener returns. A candidate's controls, with its best
-    validation perplexity and its last LS distance and score, are written as HParams when it is cut,
-    fails, or the block ends. Repeats of a configuration are left out; trials of the dense network's
+    validation and its last LS distance and score, are written as HParams when it is cut, fails, or
+    the block ends. Repeats of a configuration are left out; trials of the dense network's
     tuning, whose controls are others, have curves and no HParams.
 
     What listeners are not told is taken from the ledgers of the run: at the start the records of a
@@ -47,6 +49,7 @@ def tensorboard_listener(
     Args:
       directory: for the folders, say `run / "tensorboard"`.
       run: the run directory; without, only what the listener is told is written.
+      measure: of the task; "validation/perplexity" is called after it.
 
     Yields:
       The listener to hand to `hyperprune`.
@@ -55,7 +58,7 @@ def tensorboard_listener(
       ConfigError: when tensorboardX is not installed.
     """
     _check_installed()
-    board = _Board(pathlib.Path(directory))
+    board = _Board(pathlib.Path(directory), measure)
     told_of_candidates = False
     if run is not None:
         board.complete(records_so_far(pathlib.Path(run)))
@@ -93,8 +96,9 @@ def _check_installed() -> None:
 class _Board:
     """What has been written of every network, and the open file of each that is in play."""
 
-    def __init__(self, directory: pathlib.Path) -> None:
+    def __init__(self, directory: pathlib.Path, measure: Measure) -> None:
         self._directory = directory
+        self._measure = measure
         self._records: dict[TrialId, dict[int, Record]] = {}  # by epoch
         self._writers: dict[TrialId, Any] = {}
         self._ended: set[TrialId] = set()
@@ -119,6 +123,7 @@ class _Board:
             self._forget(record.trial)
         self._records.setdefault(record.trial, {})[record.epoch] = record
         values = {tag: getattr(record, field) for tag, field in _SCALARS.items()}
+        values[f"validation/{_tag(self._measure)}"] = self._measure.of_record(record)
         self._write(record.trial, record.epoch, _summaries(values))
         if record.status == "failed":
             self.end(record.trial)
@@ -129,7 +134,7 @@ class _Board:
         if not history or trial in self._ended or not isinstance(trial, int):
             return
         self._ended.add(trial)
-        self._write(trial, history[-1].epoch, _hparams(history))
+        self._write(trial, history[-1].epoch, _hparams(history, self._measure))
         self._writers.pop(trial).close()
 
     def end_all(self) -> None:
@@ -179,27 +184,32 @@ def _summaries(values: Mapping[str, float | None]) -> Iterator[Any]:
             yield scalar(tag, value)
 
 
-def _hparams(history: list[Record]) -> Iterator[Any]:
+def _hparams(history: list[Record], measure: Measure) -> Iterator[Any]:
     """The controls of a candidate and what it came to, for the HParams of TensorBoard."""
     from tensorboardX.proto.api_pb2 import Status
     from tensorboardX.proto.plugin_hparams_pb2 import HParamsPluginData, SessionEndInfo
     from tensorboardX.summary import hparams
 
     controls = {name: _plain(name, value) for name, value in history[-1].controls.items()}
-    experiment, start, end = hparams(controls, dict.fromkeys(_METRICS, 0.0))
+    metrics = (f"final/best_val_{_tag(measure)}", "final/last_ls_distance", "final/last_score")
+    experiment, start, end = hparams(controls, dict.fromkeys(metrics, 0.0))
     if history[-1].status == "failed":
         failure = SessionEndInfo(status=Status.Value("STATUS_FAILURE"))
         data = HParamsPluginData(session_end_info=failure, version=0)
         end.value[0].metadata.plugin_data.content = data.SerializeToString()
     yield from (experiment, start, end)
-    perplexities = [r.val_perplexity for r in history if r.val_perplexity is not None]
+    measured = [value for r in history if (value := measure.of_record(r)) is not None]
     distances = [r.ls_distance for r in history if r.ls_distance is not None]
     scores = [r.score for r in history if r.score is not None]
     found = (
-        min(perplexities, default=None),
+        min(measured, default=None),
         *(own[-1] if own else None for own in (distances, scores)),
     )
-    yield from _summaries(dict(zip(_METRICS, found, strict=True)))
+    yield from _summaries(dict(zip(metrics, found, strict=True)))
+
+
+def _tag(measure: Measure) -> str:
+    return measure.name.replace(" ", "_")
 
 
 def _plain(name: str, value: Any) -> Any:

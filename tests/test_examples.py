@@ -31,14 +31,14 @@ def test_a_script_is_thin_and_says_how_it_is_called(script):
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("script", "files"),
-    [("forecast_lorenz.py", ["exponents.png"]), ("adding_problem.py", [])],
+    [("forecast_lorenz.py", ["figures/exponents.svg"]), ("adding_problem.py", [])],
 )
 def test_an_example_ends_with_a_report(script, files, tmp_path):
     shared = [f"--out={tmp_path / 'run'}", f"--cache-dir={tmp_path / 'cache'}"]
     out = run(script, *shared)
     for name in ("report.html", "result.json", "model/params.json", *files):
         assert (tmp_path / "run" / name).is_file(), name
-    assert "Test rms error: winner" in out
+    assert ": test rms error " in out
     result = json.loads((tmp_path / "run" / "result.json").read_text())
     assert result["best"]["sparsity"] == pytest.approx(0.67, abs=1e-3)
     assert "taken from the cache" in run(script, *shared, "--resume")

@@ -135,6 +135,7 @@ def test_every_trial_of_a_finished_run_has_its_state_and_the_score_it_was_judged
 ):
     study = study_of(optuna, run, tmp_path)
     assert study.direction.name == "MINIMIZE" and study.user_attrs["metric"] == "ls"
+    assert study.user_attrs["measure"] == "perplexity"
     # Trial 1 was last judged after epoch 3; its score after epoch 4 chose nobody.
     assert [(trial.state.name, trial.value) for trial in study.trials] == [
         ("PRUNED", 0.35),
@@ -157,6 +158,7 @@ def test_attributes_tell_what_else_is_known_of_a_trial(optuna, run, tmp_path):
         "seed": 101,
         "sparsity": 0.67,
         "nonzeros": 330,
+        "val_nll": 1.0,
         "val_perplexity": 59.0,
         "ls_distance": 0.6,
         "winner": True,

@@ -1,4 +1,5 @@
 import io
+import math
 
 import pytest
 from rich.console import Console
@@ -6,6 +7,7 @@ from rich.console import Console
 from lsh_jax.config import SparsityConfig
 from lsh_jax.live_table import followed, network_table
 from lsh_jax.search.ledger import Record
+from lsh_jax.search.measure import Measure
 
 
 def ended(trial, epoch=1, *, score=None, **values):
@@ -141,6 +143,16 @@ def test_the_judgement_is_the_distance_or_the_score_of_another_metric(own, head,
 
 def test_a_perplexity_beyond_numbers_is_infinite():
     assert "∞" in drawn(ended(0, val_perplexity=None))[1][0]
+
+
+def test_the_table_shows_the_measure_of_the_task():
+    console = Console(file=io.StringIO(), width=80)
+    measure = Measure("rms", 0.02)
+    networks = known(ended(0), ended(1, val_nll=math.inf))
+    console.print(network_table(networks, 112.0, 20, measure))
+    head, _, *rows = console.file.getvalue().splitlines()
+    assert "rms error" in head and "perplexity" not in head
+    assert [row.split()[2] for row in rows] == ["0.05714", "∞"]
 
 
 def test_trials_of_the_tuning_leave_when_the_search_begins():

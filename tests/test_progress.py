@@ -16,6 +16,7 @@ from lsh_jax.progress import (
     training_progress,
 )
 from lsh_jax.search.ledger import Ledger, Record
+from lsh_jax.search.measure import NLL, Measure
 
 
 def record(**values):
@@ -66,6 +67,13 @@ def test_an_epoch_of_a_candidate_is_described_with_its_distance_and_the_baseline
         "candidate 3, epoch 2: validation perplexity 148.4 (unigram 200), "
         "LS distance 0.123 ± 0.046, 12.3 s"
     )
+
+
+def test_an_epoch_of_another_task_is_described_by_its_measure():
+    # sqrt(2 x 5 - log(2 pi)) x 0.02 = 0.0571
+    text = describe(record(), 0.36, Measure("rms", 0.02, "no-change"))
+    assert text == "candidate 3, epoch 2: validation rms error 0.05714 (no-change 0.36), 12.3 s"
+    assert describe(record(), None, NLL) == "candidate 3, epoch 2: validation nll 5, 12.3 s"
 
 
 def test_an_epoch_of_the_dense_network_is_described_without_what_it_has_not():
@@ -162,6 +170,13 @@ def test_a_terminal_has_bars_and_a_table_that_stays(terminal):
     assert "1/6 time left known after the next epoch" in search
     assert heads.split() == ["trial", "epoch", "perplexity", "LS", "distance", "state"]
     assert row.split() == ["3", "2", "148.4", "0.500", "±", "0.250", "waits"]
+
+
+def test_a_terminal_has_the_measure_of_the_task(terminal):
+    with progress(6, 4, None, terminal, measure=NLL) as listener:
+        listener("record", {"record": record()})
+    heads, _, row = last_drawn(terminal)[1:]
+    assert heads.split()[:3] == ["trial", "epoch", "nll"] and row.split()[:3] == ["3", "2", "5"]
 
 
 def test_a_terminal_is_told_of_rounds_notices_and_failures_alone(terminal):

@@ -5,6 +5,7 @@ import pytest
 
 from lsh_jax.config import ConfigError, SparsityConfig
 from lsh_jax.search.ledger import Ledger, Record
+from lsh_jax.search.measure import NLL, Measure
 from lsh_jax.tensorboard import tensorboard_listener
 
 CONTROLS = SparsityConfig(death_rate=0.7, update_every=float("inf")).to_json()
@@ -99,6 +100,18 @@ def test_a_candidate_that_is_cut_has_its_controls_and_what_it_came_to(tmp_path):
         found = scalars(tmp_path / "0")
         assert [found[metric, 2] for metric in metrics] == [130.0, 0.75, 0.75]
     assert hparams(tmp_path / "1") is not None  # a finalist, when all is done
+
+
+def test_tags_are_those_of_the_measure_of_the_task(tmp_path):
+    with tensorboard_listener(tmp_path, measure=Measure("rms", 0.02)) as listener:
+        listener("record", {"record": record()})
+    tags = {tag for tag, _ in scalars(tmp_path / "0")}
+    assert {"validation/rms_error", "validation/nll", "final/best_val_rms_error"} <= tags
+    assert not any("perplexity" in tag for tag in tags)
+    assert scalars(tmp_path / "0")["validation/rms_error", 1] == pytest.approx(0.05714, rel=1e-3)
+    with tensorboard_listener(tmp_path / "nll", measure=NLL) as listener:
+        listener("record", {"record": record()})
+    assert scalars(tmp_path / "nll" / "0")["final/best_val_nll", 1] == 5.0
 
 
 def test_a_candidate_that_fails_has_failed_in_the_table_too(tmp_path):

@@ -14,7 +14,7 @@ from lsh_jax.config import ConfigError, check
 from lsh_jax.data import load_corpus
 from lsh_jax.machine import available_cores, visible_cores
 from lsh_jax.presets import Settings
-from lsh_jax.search.executors import Executor
+from lsh_jax.search.executors import Executor, MakeTask
 from lsh_jax.search.language_model_task import make_language_model_task
 from lsh_jax.search.process_executor import ProcessExecutor
 from lsh_jax.search.ray_executor import RayExecutor
@@ -40,11 +40,28 @@ def open_executor(
     Raises:
       ConfigError: when there cannot be such workers.
     """
+    shared = settings, jax.default_backend(), str(cache), vocabulary
+    with start_executor(settings, functools.partial(make_worker_task, *shared)) as executor:
+        yield executor
+
+
+@contextlib.contextmanager
+def start_executor(settings: Settings, make_task: MakeTask) -> Iterator[Executor | None]:
+    """`open_executor` for any task.
+
+    Args:
+      settings: executor, workers and what they get; the rest does not matter.
+      make_task: makes the task in a worker.
+
+    Yields:
+      The executor; None for this process.
+
+    Raises:
+      ConfigError: when there cannot be such workers.
+    """
     if settings.executor == "serial":
         yield None
         return
-    shared = settings, jax.default_backend(), str(cache), vocabulary
-    make_task = functools.partial(make_worker_task, *shared)
     with _EXECUTORS[settings.executor](settings, make_task) as executor:
         cores = visible_cores()
         print(f"Executor: {settings.executor}, {executor.workers} workers of {cores} cores each")
@@ -92,7 +109,7 @@ def make_worker_task(
     )
 
 
-def _processes(settings: Settings, make_task: functools.partial[Task]) -> ProcessExecutor:
+def _processes(settings: Settings, make_task: MakeTask) -> ProcessExecutor:
     workers = num_workers(settings)
     if jax.default_backend() == "tpu":
         raise ConfigError(
@@ -110,7 +127,7 @@ def _processes(settings: Settings, make_task: functools.partial[Task]) -> Proces
     return ProcessExecutor(make_task, workers, retries=settings.retries, environments=environments)
 
 
-def _on_ray(settings: Settings, make_task: functools.partial[Task]) -> RayExecutor:
+def _on_ray(settings: Settings, make_task: MakeTask) -> RayExecutor:
     gpus = settings.worker_gpus if jax.default_backend() == "gpu" else 0.0
     shared = {"XLA_PYTHON_CLIENT_MEM_FRACTION": f"{_MEMORY * gpus:.3f}"} if 0 < gpus < 1 else {}
     return RayExecutor(

@@ -7,35 +7,33 @@ It imports this file before NumPy and JAX: `lsh_jax.cli` sets the threads with w
 import contextlib
 import dataclasses
 import functools
-import math
 import os
 import pathlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import jax
 
 from lsh_jax.accelerators import Accelerator, select_accelerator, use_compile_cache
-from lsh_jax.cli.executors import worker_environments
+from lsh_jax.cli.executors import num_workers, start_executor
 from lsh_jax.cli.flags import read_flags
+from lsh_jax.cli.own_task_plan import describe_plan
 from lsh_jax.cli.running import Command, run_command, run_directory
 from lsh_jax.cli.workplace import cache_directory, open_device
-from lsh_jax.config import Algorithm, Metric, SearchConfig, SpaceConfig, check
+from lsh_jax.config import Algorithm, Metric, SearchConfig, SpaceConfig, TrainConfig, check
+from lsh_jax.estimate import total_epochs
 from lsh_jax.lyapunov import LyapunovResult
 from lsh_jax.machine import visible_cores
-from lsh_jax.presets import TrainingSettings
-from lsh_jax.progress import progress, records_so_far
+from lsh_jax.presets import ExecutorName, Settings, TrainingSettings
+from lsh_jax.progress import Listener, both, progress, records_so_far
 from lsh_jax.report import headline, write_report
 from lsh_jax.search import stopping
-from lsh_jax.search.dense import SearchError
-from lsh_jax.search.executors import Executor
+from lsh_jax.search.dense import SearchError, load_dense
 from lsh_jax.search.hyperpruning import SearchResult, hyperprune
-from lsh_jax.search.process_executor import ProcessExecutor
 from lsh_jax.search.run_directory import check_vacant
-from lsh_jax.search.successive_halving import num_epochs, plan
+from lsh_jax.search.successive_halving import plan
 from lsh_jax.search.task import Task
-from lsh_jax.search.tuning import epochs_tuning
-from lsh_jax.sequence_models import rms_of_nll
+from lsh_jax.tensorboard import tensorboard_listener
 
 MakeTask = Callable[[int], Task]  # of a seed; a function of a module, so that workers find it
 
@@ -54,10 +52,22 @@ class OwnTaskSettings:
     """Continue the run in --out, or the newest of this task and seed in runs/."""
     cache_dir: str | None = None
     """Dense networks and compiled programs; ~/.cache/lsh_jax if not given."""
-    executor: Literal["serial", "process"] = "serial"
-    """Where candidates train: in this process, or in processes of this machine."""
-    workers: int = 2
-    """Processes, with --executor=process."""
+    dry_run: bool = False
+    """Print rounds, epochs, disk and the time by what a segment takes here, and stop."""
+    dense: str | None = None
+    """A run of this task whose dense network is taken; trained if not given."""
+    executor: ExecutorName = "serial"
+    """Where candidates train: in this process, in processes of this machine, or on a Ray cluster
+    (extra `ray`). The results are the same."""
+    workers: int | Literal["auto"] = "auto"
+    """Candidates that train at a time, but with serial; auto for one a GPU, else one for every
+    NPROC cores."""
+    worker_gpus: float = 1.0
+    """GPUs of each worker with --executor=ray; a fraction packs several on one."""
+    ray_address: str | None = None
+    """Head of the Ray cluster; RAY_ADDRESS, or a new cluster on this machine, if not given."""
+    tensorboard: bool = False
+    """Write curves and HParams into the run directory, for TensorBoard (extra `tensorboard`)."""
     metric: Metric = "ls"
     """What candidates are judged by: LS distance, validation loss, death rate alone, or chance."""
     algo: Algorithm = "tpe"
@@ -87,7 +97,8 @@ class OwnTask(NamedTuple):
       make_task: `make_task(seed) -> Task`.
       search: what the flags start from.
       finish: `finish(found, out)`, called with the result and the run directory before the report
-        is written: prints and pictures of one's own.
+        is written: prints and pictures of one's own. `lsh_jax.report.add_figure(out, ...)` puts a
+        picture into the report.
     """
 
     name: str
@@ -104,7 +115,7 @@ def run_own_task(own: OwnTask, arguments: Sequence[str] | None = None) -> int:
       arguments: without the program's name; those of the process if not given.
 
     Returns:
-      The exit status: 0 done, 1 failed, 2 bad input, 130 interrupted.
+      The exit status, 0 done, 1 failed, 2 bad input, 130 interrupted.
     """
     command = Command(
         parse=functools.partial(_parse, own),
@@ -112,23 +123,6 @@ def run_own_task(own: OwnTask, arguments: Sequence[str] | None = None) -> int:
         directory=functools.partial(_directory, own),
     )
     return run_command(command, arguments)
-
-
-def describe_rms(found: SearchResult, scale: float) -> str:
-    """One line on the errors of both networks, where the loss is `gaussian_nll` of this scale.
-
-    Args:
-      found: the result of a search.
-      scale: of the loss.
-    """
-
-    def rms(network: str) -> str:
-        measured = found.result[network]["test_perplexity"]
-        return (
-            "beyond numbers" if measured is None else f"{rms_of_nll(math.log(measured), scale):.4f}"
-        )
-
-    return f"Test rms error: winner {rms('best')}, dense {rms('dense')}"
 
 
 def describe_exponents(spectra: Mapping[str, LyapunovResult], count: int = 3) -> str:
@@ -165,37 +159,39 @@ def _directory(own: OwnTask, settings: OwnTaskSettings) -> pathlib.Path:
 def _act(own: OwnTask, settings: OwnTaskSettings) -> int:
     changed = {name: getattr(settings, name) for name in _shared_fields()}
     config = dataclasses.replace(own.search, **changed)
-    check(settings.workers >= 1, "workers", "be at least 1", settings.workers)
+    fits = settings.workers == "auto" or settings.workers >= 1
+    check(fits, "workers", "be at least 1, or auto", settings.workers)
     plan(config)  # refuses rounds that do not fit
     cache, out = cache_directory(settings.cache_dir), pathlib.Path(str(settings.out))
-    check_vacant(out, resume=settings.resume)
+    if not settings.dry_run:
+        check_vacant(out, resume=settings.resume)
     if settings.executor != "serial":  # the driver leaves the memory of a GPU to the workers
         os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
     device = open_device(settings.accelerator, cache)
     task = own.make_task(settings.seed)
-    if task.topology is not None:
-        weights = sum(leaf.size for leaf in task.topology.leaves if leaf.prunable)
-        print(f"Network: {weights:,} prunable weights")
-    for split, nll in (task.baseline_nll or {}).items():
-        print(f"Without memory: {nll:.3f} nats per prediction on {split}")
+    _describe(task)
+    whole = _whole(settings, config, task)
+    dense = load_dense(task, pathlib.Path(settings.dense)) if settings.dense else None
+    if settings.dry_run:
+        print(describe_plan(whole, task, num_workers(whole)))
+        return 0
     print(f"Run directory: {out}", flush=True)
+    make_task = functools.partial(
+        make_worker_task, own.make_task, settings.seed, jax.default_backend(), str(cache)
+    )
     recorded = {"task": own.name, "device": device.device_kind, "cores": visible_cores()}
     try:
         with (
-            _open_executor(own, settings, cache) as executor,
+            start_executor(whole, make_task) as executor,
             stopping.on_signals(),
-            progress(
-                _total_epochs(config),
-                task.segments_per_epoch,
-                None,  # the lines would call it a unigram perplexity
-                records=records_so_far(out) if settings.resume else (),
-            ) as listener,
+            _listener(whole, task, out) as listener,
         ):
             found = hyperprune(
                 task,
                 config,
                 executor,
                 out=out,
+                dense=dense,
                 cache_dir=cache,
                 resume=settings.resume,
                 settings=recorded,
@@ -212,26 +208,38 @@ def _act(own: OwnTask, settings: OwnTaskSettings) -> int:
     return 0
 
 
-def _total_epochs(config: SearchConfig) -> int:
-    dense = config.dense_seeds * config.final_epochs
-    return num_epochs(config, plan(config)) + dense + epochs_tuning(config)
+def _describe(task: Task) -> None:
+    """Prints what is trained, and what it is held against."""
+    measure = task.measure
+    if task.topology is not None:
+        weights = sum(leaf.size for leaf in task.topology.leaves if leaf.prunable)
+        print(f"Network: {weights:,} prunable weights")
+    for split, nll in (task.baseline_nll or {}).items():
+        value = measure.shown(measure.of(nll))
+        print(f"Baseline: {measure.baseline} {measure.name} {value} on {split}")
+
+
+def _whole(settings: OwnTaskSettings, config: SearchConfig, task: Task) -> Settings:
+    """The settings of a search as the parts of the library take them that know of flags."""
+    names = ("resume", "dense", "executor", "workers", "worker_gpus", "ray_address", "tensorboard")
+    own: dict[str, Any] = {name: getattr(settings, name) for name in names}
+    own |= {field.name: getattr(config, field.name) for field in dataclasses.fields(config)}
+    return Settings(**own, train=TrainConfig(patience=task.patience))
 
 
 @contextlib.contextmanager
-def _open_executor(
-    own: OwnTask, settings: OwnTaskSettings, cache: pathlib.Path
-) -> Iterator[Executor | None]:
-    """The executor of the settings; None for this process."""
-    if settings.executor == "serial":
-        yield None
-        return
-    make_task = functools.partial(
-        make_worker_task, own.make_task, settings.seed, jax.default_backend(), str(cache)
-    )
-    environments = worker_environments(settings.workers)
-    with ProcessExecutor(make_task, settings.workers, environments=environments) as executor:
-        print(f"Executor: process, {executor.workers} workers of {visible_cores()} cores each")
-        yield executor
+def _listener(settings: Settings, task: Task, out: pathlib.Path) -> Iterator[Listener]:
+    """Shows the search, and writes it for TensorBoard where that is asked for."""
+    baseline = task.measure.of((task.baseline_nll or {}).get("validation"))
+    sizes = total_epochs(settings), task.segments_per_epoch, baseline
+    records = records_so_far(out) if settings.resume else ()
+    with contextlib.ExitStack() as stack:
+        shown = stack.enter_context(progress(*sizes, records=records, measure=task.measure))
+        if settings.tensorboard:
+            folder = out / "tensorboard"
+            board = stack.enter_context(tensorboard_listener(folder, out, measure=task.measure))
+            shown = both(shown, board)
+        yield shown
 
 
 def make_worker_task(make_task: MakeTask, seed: int, platform: str, cache: str) -> Task:

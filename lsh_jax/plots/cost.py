@@ -18,12 +18,11 @@ def plot_budget(spent: float, dense: float, full: float, *, tuning: float = 0) -
       tuning: epochs of the other trials that tuned the dense networks.
 
     Returns:
-      A Figure: two bars in epochs.
+      A Figure, two bars in epochs.
     """
     figure, axes = canvas("Epochs trained", "epochs", "", 2.5)
-    names = ["this search", "every candidate\nto the end"]
-    bars = axes.barh(names, [spent, full], color=[WINNER, OTHER], height=0.55)
-    axes.bar_label(bars, [f"{spent:,.0f}", f"{full:,.0f}"], label_type="center")
+    names = [f"this search:\n{spent:,.0f}", f"every candidate\nto the end: {full:,.0f}"]
+    axes.barh(names, [spent, full], color=[WINNER, OTHER], height=0.55)
     left = spent
     words: list[str] = []
     for epochs, name, hatch in ((dense, "dense", "..."), (tuning, "tuning", "xxx")):

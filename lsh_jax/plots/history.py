@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from matplotlib.figure import Figure
 
-from lsh_jax.plots.style import DENSE, FINALIST, UNIGRAM, canvas, epoch_axis, house_style, legend
+from lsh_jax.plots.style import BASELINE, DENSE, FINALIST, canvas, epoch_axis, house_style, legend
 from lsh_jax.search.ledger import Record, perplexity
 
 
@@ -29,7 +29,7 @@ def plot_history(records: Sequence[Record], unigram: float | None = None) -> Fig
     if averaged:
         axes.plot(*zip(*averaged, strict=True), "o", color=DENSE, ms=4, label="averaged weights")
     if unigram is not None:
-        axes.axhline(unigram, color=UNIGRAM, lw=1.2, ls=":", label="unigram")
+        axes.axhline(unigram, color=BASELINE, lw=1.2, ls=":", label="unigram")
     axes.set_yscale("log")
     epoch_axis(axes, epochs)
     legend(figure)

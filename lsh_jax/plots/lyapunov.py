@@ -23,7 +23,7 @@ def plot_convergence(result: LyapunovResult, which: Sequence[int] | None = None)
       which: indices of exponents, 0 the largest; the first, the last and two between if not given.
 
     Returns:
-      A Figure: exponents against steps.
+      A Figure, exponents against steps.
     """
     figure = Figure(figsize=SIZE, layout="constrained")
     draw_convergence(figure.add_subplot(), result, which)
@@ -97,7 +97,7 @@ def plot_layers(results: Sequence[LyapunovResult]) -> Figure:
       results: of each layer, from the input upwards.
 
     Returns:
-      A Figure: exponents against their index, each with a band of two standard errors.
+      A Figure, exponents against their index, each with a band of two standard errors.
     """
     figure = Figure(figsize=SIZE, layout="constrained")
     draw_spectra(

@@ -12,29 +12,36 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocator
+from matplotlib.ticker import MaxNLocator
 
 from lsh_jax.plots.style import (
+    BASELINE,
     CHANCE,
     DENSE,
     FINALIST,
     NOISE,
     OTHER,
-    UNIGRAM,
     WINNER,
     canvas,
     epoch_axis,
     house_style,
     legend,
+    log_values,
 )
 from lsh_jax.search.ledger import Record
+from lsh_jax.search.measure import PERPLEXITY, Measure
 
-Value = Callable[[Record], float | None]  # what of a record is drawn
+Value = Callable[[Record], float | None]
+"""What of a record is drawn; None where it has no such value."""
 Others = Literal["other candidates", "other finalists"]
+"""What the trials that did not win are called in a legend."""
 Best = Literal["winner", "best so far"]
+"""What the leading trial is called: the second where the search still runs."""
 
-MOST_POINTS = 30_000  # of thin spectra in one picture; where there are more, some are left out
-SIGNIFICANT = 2 * math.sqrt(2)  # standard errors by which two distances must differ: two sigma
+MOST_POINTS = 30_000
+"""Points of thin spectra in one picture; where there are more, some are left out."""
+SIGNIFICANT = 2 * math.sqrt(2)
+"""Standard errors by which two distances must differ: two sigma of their difference."""
 
 LOOKS = {
     "other candidates": OTHER,
@@ -43,11 +50,13 @@ LOOKS = {
     "best so far": WINNER,
 }
 _DISTANCE: Value = operator.attrgetter("ls_distance")
-_PERPLEXITY: Value = operator.attrgetter("val_perplexity")
 _MARKERS = {"other candidates": "o", "other finalists": "s", "winner": "D", "best so far": "D"}
 _WIDTHS = {"other candidates": 0.9, "other finalists": 1.4, "winner": 2.2, "best so far": 2.2}
 _CROWD = 16  # points above which their numbers would cover each other
-WIDE, VERY_WIDE = 4.0, 20.0  # ratios of values above which a logarithmic axis shows more
+WIDE = 4.0
+"""Ratio of perplexities, or other measures, above which a logarithmic axis shows more."""
+VERY_WIDE = 20.0
+"""Ratio of distances above which it does."""
 
 
 class Trials(NamedTuple):
@@ -71,10 +80,10 @@ class Trials(NamedTuple):
 class Point(NamedTuple):
     """A candidate in `plot_scatter`."""
 
-    trial: int
-    distance: float
-    std_error: float
-    perplexity: float
+    trial: int  # its number
+    distance: float  # to the dense network
+    std_error: float  # of the distance
+    value: float  # of the measure
 
 
 @house_style
@@ -105,7 +114,7 @@ def plot_spectra(
       limits: of the exponents' axis, for pictures to be compared.
 
     Returns:
-      A Figure: exponents against their index i/K.
+      A Figure, exponents against their index i/K.
     """
     figure, axes = canvas(title, "index of the exponent, i/K", "exponent, nats per step")
     share = min(1.0, MOST_POINTS / max(1, sum(map(len, candidates))))
@@ -140,7 +149,7 @@ def plot_distance(trials: Trials, dense_seeds: Sequence[Sequence[Record]] = ()) 
       dense_seeds: histories of dense networks from other seeds.
 
     Returns:
-      A Figure: the orange band reaches up to `SIGNIFICANT` median standard errors of an epoch's
+      A Figure; the orange band reaches up to `SIGNIFICANT` median standard errors of an epoch's
       distances, the grey one up to the farthest dense network of another seed.
     """
     figure, axes = canvas("LS distance to dense", "epoch", "LS distance, nats per step")
@@ -160,31 +169,37 @@ def draw_distance(axes: Axes, trials: Trials, dense_seeds: Sequence[Sequence[Rec
 
 
 @house_style
-def plot_perplexity(
-    trials: Trials, dense: Sequence[Record], unigram: float | None = None
+def plot_measure(
+    trials: Trials,
+    dense: Sequence[Record],
+    baseline: float | None = None,
+    measure: Measure = PERPLEXITY,
 ) -> Figure:
-    """The validation perplexity over the epochs (Figure 1C).
+    """How well the networks do on validation over the epochs (Figure 1C).
 
     Args:
       trials: the candidates; those that were cut end there.
       dense: the dense network's history; one record becomes a level line.
-      unigram: perplexity of a predictor without memory.
+      baseline: value of the predictor that the measure names.
+      measure: what is drawn.
 
     Returns:
-      A Figure, logarithmic where the values range widely.
+      A Figure, logarithmic where the values range widely and their ratios mean something.
     """
-    figure, axes = canvas("Validation perplexity", "epoch", "validation perplexity")
-    values = draw_trials(axes, trials, _PERPLEXITY)
-    levels = [record.val_perplexity for record in dense if record.val_perplexity is not None]
+    title, label = f"Validation {measure.name}", f"validation {measure.label}"
+    figure, axes = canvas(title, "epoch", label)
+    values = draw_trials(axes, trials, measure.of_record)
+    levels = [value for record in dense if (value := measure.of_record(record)) is not None]
     if len(levels) == 1:
         axes.axhline(levels[0], color=DENSE, lw=2.4, label="dense, as given", zorder=4)
     elif levels:
-        _draw(axes, dense, _PERPLEXITY, color=DENSE, lw=2.4, label="dense", zorder=4)
-    if unigram is not None:
-        axes.axhline(unigram, color=UNIGRAM, lw=1.6, ls="-.", label="unigram")
-    values += levels + ([] if unigram is None else [unigram])
-    if values and max(values) > WIDE * min(values):
-        _log_values(axes, values)
+        _draw(axes, dense, measure.of_record, color=DENSE, lw=2.4, label="dense", zorder=4)
+    if baseline is not None:
+        name = measure.baseline.replace("$", r"\$")  # dollars would enclose a formula
+        axes.axhline(baseline, color=BASELINE, lw=1.6, ls="-.", label=name)
+    values += levels + ([] if baseline is None else [baseline])
+    if measure.has_ratios and values and max(values) > WIDE * min(values) > 0:
+        log_values(axes, values)
     _epoch_axis(axes, trials, dense if len(levels) > 1 else ())
     legend(figure, reversed(LOOKS))
     return figure
@@ -198,7 +213,7 @@ def plot_rounds(rows: Sequence[tuple[str, int, int, int]]) -> Figure:
       rows: (what to call the round, survived, cut, failed).
 
     Returns:
-      A Figure: a bar a round, the first on top.
+      A Figure, a bar a round, the first on top.
     """
     figure, axes = canvas("Candidates in each round", "candidates", "", 1.6 + 0.34 * len(rows))
     draw_rounds(axes, rows)
@@ -230,12 +245,12 @@ def draw_rounds(axes: Axes, rows: Sequence[tuple[str, int, int, int]]) -> None:
 
 @house_style
 def plot_scatter(title: str, points: Sequence[Point], ylabel: str, trials: Trials) -> Figure:
-    """LS distance against perplexity, a mark a candidate.
+    """LS distance against how well a candidate does, a mark a candidate.
 
     Args:
       title: of the picture.
       points: the candidates.
-      ylabel: which perplexity it is.
+      ylabel: what the values of the points are.
       trials: tells the winner and the finalists.
 
     Returns:
@@ -244,7 +259,7 @@ def plot_scatter(title: str, points: Sequence[Point], ylabel: str, trials: Trial
     figure, axes = canvas(title, "LS distance at the first score, nats per step", ylabel)
     for point in points:
         label = role(trials, point.trial)
-        place = point.distance, point.perplexity
+        place = point.distance, point.value
         look: dict[str, Any] = {"color": LOOKS[label], "label": label, "markersize": 7}
         axes.errorbar(*place, xerr=point.std_error, fmt=_MARKERS[label], elinewidth=1, **look)
         if len(points) <= _CROWD:
@@ -317,7 +332,7 @@ def _noise_bands(
     positive = [value for value in values if value > 0]
     if positive and max(positive) > VERY_WIDE * min(positive):
         limits = min([*positive, *noise.values()]) / 2, max(positive) * 1.5
-        _log_values(axes, limits)
+        log_values(axes, limits)
         axes.set_ylim(limits)
     _band(axes, chance, color=CHANCE, alpha=0.6, label="as near as another dense seed")
     _band(axes, noise, color=NOISE, alpha=0.45, label="2.8 standard errors (median)")
@@ -350,12 +365,3 @@ def _draw(axes: Axes, history: Sequence[Record], value: Value, **look: Any) -> l
 def _epoch_axis(axes: Axes, trials: Trials, dense: Sequence[Record] = ()) -> None:
     epochs = [record.epoch for record in itertools.chain(dense, *trials.histories.values())]
     epoch_axis(axes, epochs, trials.cuts)
-
-
-def _log_values(axes: Axes, values: Sequence[float]) -> None:
-    axes.set_yscale("log")
-    subs = (1, 3) if max(values) > 50 * min(values) else (1, 2, 3, 5)
-    axes.yaxis.set_major_locator(LogLocator(subs=subs, numticks=12))
-    axes.yaxis.set_minor_locator(NullLocator())
-    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,g}"))
-    axes.set_ylabel(axes.get_ylabel() + " (log scale)")

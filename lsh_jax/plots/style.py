@@ -10,17 +10,18 @@ from typing import Any, ParamSpec, TypeVar
 from matplotlib import style
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator, NullLocator
+from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, MaxNLocator, NullLocator
 
 P = ParamSpec("P")
 R = TypeVar("R")
 
 DENSE, WINNER, FINALIST, OTHER = "#111111", "#D55E00", "#0072B2", "#A9BCCD"
-UNIGRAM, NOISE, CHANCE, FAINT = "#009E73", "#E69F00", "#C6CDD4", "#D8DEE4"
-COLOURS = (DENSE, WINNER, FINALIST, UNIGRAM, NOISE)  # of lines that are told apart by a legend
+BASELINE, NOISE, CHANCE, FAINT = "#009E73", "#E69F00", "#C6CDD4", "#D8DEE4"
+COLOURS = (DENSE, WINNER, FINALIST, BASELINE, NOISE)  # of lines that are told apart by a legend
 DASHES: tuple[Any, ...] = ("-", "--", "-.", ":", (0, (5, 1, 1, 1)))  # as well
 SIZE = (5.4, 3.9)  # inches: two side by side on a desk, one on a phone, at a legible font size
-LONG_RUN = 20  # epochs above which the rounds would be squeezed on a linear axis
+LONG_RUN = 20
+"""Epochs above which the rounds would be squeezed on a linear axis."""
 _STYLE: dict[str, Any] = {
     "font.size": 10.5,
     "axes.titlesize": 11.5,
@@ -67,6 +68,16 @@ def epoch_axis(axes: Axes, epochs: Sequence[int], cuts: Sequence[int] = ()) -> N
         axes.xaxis.set_minor_locator(NullLocator())
         axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
         axes.set_xlabel("epoch (log scale)")
+
+
+def log_values(axes: Axes, values: Sequence[float]) -> None:
+    """A logarithmic y axis for some values, with plain numbers along it."""
+    axes.set_yscale("log")
+    subs = (1, 3) if max(values) > 50 * min(values) else (1, 2, 3, 5)
+    axes.yaxis.set_major_locator(LogLocator(subs=subs, numticks=12))
+    axes.yaxis.set_minor_locator(NullLocator())
+    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,g}"))
+    axes.set_ylabel(axes.get_ylabel() + " (log scale)")
 
 
 def axes_legend(axes: Axes, first: Iterable[str] = ()) -> None:

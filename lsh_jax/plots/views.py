@@ -49,7 +49,7 @@ def plot_spectrum(
       ax: the axes to draw into; those of a new figure if not given.
 
     Returns:
-      The axes: exponents against their index.
+      The axes, with exponents against their index.
 
     Raises:
       ValueError: when a shape is another.
@@ -88,7 +88,7 @@ def plot_spectra_over_training(
       ax: the axes to draw into; those of a new figure if not given.
 
     Returns:
-      The axes: exponents against their index i/K.
+      The axes, with exponents against their index i/K.
 
     Raises:
       ConfigError: when the directory is not that of a search, or has no such spectra.
@@ -153,7 +153,7 @@ def plot_halving(
       ax: the axes to draw into; those of a new figure if not given.
 
     Returns:
-      The axes: a bar a round, the first on top.
+      The axes, with a bar a round, the first on top.
 
     Raises:
       ConfigError: when the directory is not that of a search.
@@ -188,7 +188,7 @@ def plot_gate_density(
       ax: the axes to draw into; those of a new figure if not given.
 
     Returns:
-      The axes: a line a gate.
+      The axes, with a line a gate.
 
     Raises:
       ConfigError: when the directory is not that of a search, or tells no such densities.

@@ -3,9 +3,9 @@
 `report.html` asks nothing of any other place, and its one script only adds to what is seen without
 it: values under the pointer, a slider over the epochs, tables that sort. Both files say what the
 run directory holds and nothing else, so writing them twice gives the same bytes. Pictures are those
-of `lsh_jax.plots`. Several searches can be compared on a page of their own. The page of a search
-that is still running reads itself again every half minute, in case the report has been written
-anew.
+of `lsh_jax.plots`, and those that `add_figure` adds. Several searches can be compared on a page of
+their own. The page of a search that is still running reads itself again every half minute, in case
+the report has been written anew.
 """
 
 import os
@@ -14,13 +14,14 @@ from collections.abc import Sequence
 
 from lsh_jax.config import ConfigError
 from lsh_jax.report import comparison, correlation, cost, evidence, sections, topology, trials
+from lsh_jax.report.figures import add_figure, figure_sections
 from lsh_jax.report.page import Section, to_html, to_markdown
 from lsh_jax.report.run import Run, read_run
 from lsh_jax.report.sections import headline
 from lsh_jax.report.standing import is_finished, read_any, read_standing
 from lsh_jax.report.unfinished import unfinished_sections
 
-__all__ = ["headline", "write_comparison", "write_report"]
+__all__ = ["add_figure", "headline", "write_comparison", "write_report"]
 
 _REFRESH = 30  # seconds
 
@@ -38,7 +39,7 @@ def write_report(run: pathlib.Path) -> None:
     refresh = None
     if is_finished(run):
         read = read_run(run)
-        parts = _finished_sections(read)
+        parts = _finished_sections(read, run)
     else:
         standing = read_standing(run)
         read, parts = standing.run, list(unfinished_sections(standing))
@@ -49,28 +50,34 @@ def write_report(run: pathlib.Path) -> None:
 
 
 def write_comparison(runs: Sequence[pathlib.Path], path: pathlib.Path) -> None:
-    """Writes one page that puts several searches side by side, finished or not.
+    """Writes one page that puts several searches side by side, finished or not, and its Markdown.
 
     Args:
       runs: their run directories, in the order of the page.
-      path: the file to write, over what is there.
+      path: the page to write, over what is there; its Markdown stands beside it, in ".md".
 
     Raises:
-      ConfigError: when one is not that of a search, or is given twice, or there are fewer than two.
+      ConfigError: when one is not that of a search, or is given twice, or there are fewer than
+        two, or the page is to be called what its Markdown is.
       LedgerError: when the ledger of one cannot be read.
       OSError: when the file cannot be written.
     """
     if len(runs) < 2:
         raise ConfigError(f"`runs` must be two at least, got {len(runs)}.")
+    if path.suffix == ".md":
+        raise ConfigError(f"`out` must not end in .md, as its Markdown does, got {str(path)!r}.")
     found = dict(zip(comparison.name_runs(runs), map(read_any, runs), strict=True))
     subtitle = " · ".join(found)
     parts = list(comparison.comparison_sections(found))
-    _replace(path, to_html(f"Comparison of {len(runs)} searches", subtitle, parts))
+    content = f"Comparison of {len(runs)} searches", subtitle, parts
+    _replace(path, to_html(*content))
+    _replace(path.with_suffix(".md"), to_markdown(*content))
 
 
-def _finished_sections(run: Run) -> list[Section]:
+def _finished_sections(run: Run, path: pathlib.Path) -> list[Section]:
     return [
         sections.result_section(run),
+        *figure_sections(path),
         *topology.size_sections(run),
         evidence.spectra_section(run),
         evidence.curves_section(run),

@@ -32,7 +32,7 @@ def main(arguments: list[str] | None = None) -> int:
         "--out",
         type=pathlib.Path,
         metavar="FILE",
-        help="the page that compares several runs (default: compare.html)",
+        help="the page that compares several runs (default: compare.html; its Markdown beside it)",
     )
     flags = parser.parse_args(arguments)
     if len(flags.run) == 1 and flags.out is not None:

@@ -11,7 +11,7 @@ from typing import Any, Literal, NamedTuple
 
 _DIGITS = 5  # significant ones, as many as a reader is shown
 
-Look = Literal["dense", "seed", "winner", "finalist", "other", "unigram", "noise", "whole"]
+Look = Literal["dense", "seed", "winner", "finalist", "other", "baseline", "noise", "whole"]
 """What a line is, which page.css gives a colour; others are told apart by `colour`."""
 
 

@@ -10,25 +10,16 @@ from lsh_jax.config import ConfigError
 from lsh_jax.report.charts import Chart, Frame, Line, colour
 from lsh_jax.report.controls import control, heading
 from lsh_jax.report.formatting import MISSING, duration, number, percent, plural, signed
+from lsh_jax.report.measured import of_network
 from lsh_jax.report.page import Block, Picture, Pictures, Section, Table, Text
 from lsh_jax.report.run import Run, round_name
 from lsh_jax.report.sections import headline, list_settings
 from lsh_jax.report.svg import to_svg
 from lsh_jax.search.ledger import Record, best_epoch
+from lsh_jax.search.measure import Measure
 
 Runs = Mapping[str, Run]
 
-_RESULT_COLUMNS = (
-    "run",
-    "winner",
-    "#sparsity",
-    "#val. ppl",
-    "#val. ppl, dense",
-    "#test ppl",
-    "#test ppl, dense",
-    "#difference, nats per token",
-    "#interval",
-)
 _COST_COLUMNS = (
     "run",
     "#epochs of candidates",
@@ -71,23 +62,63 @@ def comparison_sections(runs: Runs) -> Iterator[Section]:
 
 def _results_section(runs: Runs) -> Section:
     blocks: list[Block] = [Text(f"{name}. {_verdict(run)}", "lead") for name, run in runs.items()]
-    rows = [[name, *_result_cells(run)] for name, run in runs.items()]
-    blocks.append(Table(_RESULT_COLUMNS, rows))
-    done = {name: run.result["beats_dense"] for name, run in runs.items() if _is_done(run)}
-    if done:
-        found = [
-            (_verbatim(name), own["difference"], own["low"], own["high"])
-            for name, own in done.items()
-        ]
-        alt = "Difference of the test nll of winner and dense network with its interval, by run"
-        caption = (
-            "Test nll of the winner less that of the dense network, paired over blocks of the test "
-            "text: left of 0 the pruned network is better. Runs on other data, or of another "
-            "vocabulary, can be compared by this difference, not by their perplexities."
-        )
-        picture = Picture(to_svg(plots.plot_intervals(found), alt), alt)
-        blocks.append(Pictures([picture], caption))
+    groups = _by_measure(runs)
+    if len(groups) > 1:
+        measures = "; ".join(f"{words}: {', '.join(own)}" for words, own in groups.items())
+        text = f"The runs have different measures, which cannot be compared ({measures})."
+        blocks.insert(0, Text(text, "warning"))
+    for words, own in groups.items():
+        heading_ = [Text(f"Runs measured by {words}:")] if len(groups) > 1 else []
+        blocks += [*heading_, _results_table(own), *_intervals(own, words)]
     return Section("Results", blocks)
+
+
+def _by_measure(runs: Runs) -> dict[str, dict[str, Run]]:
+    """The runs whose numbers are of one kind, by what that is called."""
+    found: dict[str, dict[str, Run]] = {}
+    for name, run in runs.items():
+        measure = run.measure
+        scale = f" (scale {measure.scale:g})" if measure.kind == "rms" else ""
+        found.setdefault(f"{measure.name}{scale}", {})[name] = run
+    return found
+
+
+def _measure_of(runs: Runs) -> Measure:
+    return next(iter(runs.values())).measure
+
+
+def _results_table(runs: Runs) -> Table:
+    """Of runs of one measure."""
+    measure = _measure_of(runs)
+    columns = ["run", "winner", "#sparsity"]
+    for split in ("val.", "test"):
+        columns += [f"#{split} {measure.short}{words}" for words in ("", ", dense")]
+    columns += [f"#difference, {measure.unit}", "#interval"]
+    return Table(columns, [[name, *_result_cells(run)] for name, run in runs.items()])
+
+
+def _intervals(runs: Runs, words: str) -> Iterator[Block]:
+    """The picture of how far winners are from their dense networks, if there are any."""
+    measure = _measure_of(runs)
+    done = {name: run.result["beats_dense"] for name, run in runs.items() if _is_done(run)}
+    if not done:
+        return
+    rows = [
+        (_verbatim(name), own["difference"], own["low"], own["high"]) for name, own in done.items()
+    ]
+    alt = "Difference of the test nll of winner and dense network with its interval, by run"
+    alt += f", of {words}"
+    caption = (
+        "Test nll of the winner less that of the dense network, paired over blocks of the test "
+        f"{measure.data}: left of 0 the pruned network is better."
+    )
+    if measure.kind == "perplexity":
+        caption += (
+            " Runs on other data, or of another vocabulary, can be compared by this difference, "
+            "not by their perplexities."
+        )
+    figure = plots.plot_intervals(rows, f"difference, {measure.unit}")
+    yield Pictures([Picture(to_svg(figure, alt), alt)], caption)
 
 
 def _verdict(run: Run) -> str:
@@ -107,18 +138,18 @@ def _result_cells(run: Run) -> list[str]:
     best = _best(run)
     if not _is_done(run):
         history = run.candidates.get(best, []) if best is not None else []
-        known = [r.val_perplexity for r in history if r.val_perplexity is not None]
-        dense = [r.val_perplexity for h in run.dense[:1] for r in h if r.val_perplexity is not None]
+        known, dense = (
+            _points(own, run.measure.of_record).values()
+            for own in (history, run.dense[0] if run.dense else [])
+        )
         lowest = [number(min(values, default=None)) for values in (known, dense)]
         return [MISSING if best is None else f"trial {best}", MISSING, *lowest, *[MISSING] * 4]
     own, dense_, compared = (run.result[key] for key in ("best", "dense", "beats_dense"))
     return [
         f"trial {best}",
         percent(own["sparsity"]),
-        number(own["val_perplexity"]),
-        number(dense_["val_perplexity"]),
-        number(own["test_perplexity"]),
-        number(dense_["test_perplexity"]),
+        *(number(of_network(run.measure, network, "val")) for network in (own, dense_)),
+        *(number(of_network(run.measure, network, "test")) for network in (own, dense_)),
         signed(compared["difference"]),
         f"{signed(compared['low'])} to {signed(compared['high'])}",
     ]
@@ -220,22 +251,43 @@ def _index(exponents: np.ndarray) -> list[float]:
 
 
 def _curves_section(runs: Runs) -> Section:
+    """How well the winners do, a chart for each measure, and their distances."""
+    groups = _by_measure(runs)
+    parts: list[tuple[str, str, Runs, plots.Value | None]] = [
+        (f"Validation {words}", f"validation {_measure_of(own).label}", own, None)
+        for words, own in groups.items()
+    ]
+    parts.append(("LS distance to dense", "LS distance, nats per step", runs, _distance))
     pictures, charts = [], []
-    for title, label, value in (
-        ("Validation perplexity", "validation perplexity", lambda r: r.val_perplexity),
-        ("LS distance to dense", "LS distance, nats per step", lambda r: r.ls_distance),
-    ):
-        pairs = {name: _curve_pair(run, value) for name, run in runs.items()}
+    for title, label, own, value in parts:
+        pairs = {
+            name: _curve_pair(run, value or run.measure.of_record) for name, run in own.items()
+        }
         pairs = {name: pair for name, pair in pairs.items() if pair.x}
         if pairs:
-            picture, chart = _draw(title, "epoch", label, pairs, epochs=True)
-            pictures.append(picture)
-            charts.append(chart)
-    title = "Perplexity and distance of the winners over the epochs"
+            log = value is None and _measure_of(own).has_ratios and _is_wide(pairs)
+            numbers = {name: list(runs).index(name) for name in pairs}
+            drawn = _draw(title, "epoch", label, pairs, epochs=True, log_y=log, numbers=numbers)
+            pictures.append(drawn[0])
+            charts.append(drawn[1])
+    names = [_measure_of(own).name for own in groups.values()]
+    title = f"{names[0] if len(groups) == 1 else 'measure'} and distance of the winners"
+    title = f"{title[0].upper()}{title[1:]} over the epochs"
     if not pictures:
-        return Section(title, [Text("The runs hold no perplexities yet.")])
-    caption = f"The best network of each run. {_DOTTED} Perplexity: lower is better."
+        return Section(title, [Text("No epochs of the runs are on record yet.")])
+    told = f"{_measure_of(runs).title}: lower" if len(groups) == 1 else "Lower"
+    caption = f"The best network of each run. {_DOTTED} {told} is better."
     return Section(title, [Pictures(pictures, caption, charts)])
+
+
+def _is_wide(pairs: Mapping[str, plots.Pair]) -> bool:
+    """Whether a logarithmic axis would show more of some values."""
+    values = [y for pair in pairs.values() for y in (*pair.y, *pair.reference_y)]
+    return max(values) > plots.WIDE * min(values) > 0
+
+
+def _distance(record: Record) -> float | None:
+    return record.ls_distance
 
 
 def _curve_pair(run: Run, value: plots.Value) -> plots.Pair:
@@ -250,22 +302,38 @@ def _points(history: Sequence[Record], value: plots.Value) -> dict[int, float]:
 
 
 def _draw(
-    title: str, x: str, y: str, pairs: Mapping[str, plots.Pair], *, epochs: bool = False
+    title: str,
+    x: str,
+    y: str,
+    pairs: Mapping[str, plots.Pair],
+    *,
+    epochs: bool = False,
+    log_y: bool = False,
+    numbers: Mapping[str, int] | None = None,
 ) -> tuple[Picture, Chart]:
+    """A picture and a chart of the same curves; of `numbers` as `plots.plot_pairs` has them."""
+    numbers = numbers or {name: number for number, name in enumerate(pairs)}
     alt = f"{title} of the winners of {plural(len(pairs), 'run')}"
     figure = plots.plot_pairs(
-        title, x, y, {_verbatim(name): pair for name, pair in pairs.items()}, epochs=epochs
+        title,
+        x,
+        y,
+        {_verbatim(name): pair for name, pair in pairs.items()},
+        epochs=epochs,
+        log_y=log_y,
+        numbers={_verbatim(name): number for name, number in numbers.items()},
     )
     lines = []
-    for place, (name, pair) in enumerate(pairs.items()):
-        look = colour(place)
+    for name, pair in pairs.items():
+        look = colour(numbers[name])
         if pair.reference_x:
             label = f"{name}, dense"
             dotted = f"{look} reference"
             lines.append(Line(label, label, dotted, pair.reference_x, pair.reference_y))
         lines.append(Line(name, name, look, pair.x, pair.y))
     last = max((x for pair in pairs.values() for x in (*pair.x, *pair.reference_x)), default=0)
-    chart = Chart(title, x, y, [Frame("all", lines)], log_x=epochs and last > plots.LONG_RUN)
+    log_x = epochs and last > plots.LONG_RUN
+    chart = Chart(title, x, y, [Frame("all", lines)], log_x=log_x, log_y=log_y)
     return Picture(to_svg(figure, alt), alt), chart
 
 

@@ -70,6 +70,6 @@ def _spent(run: Run) -> str:
             "the candidates are judged by."
         )
     return text + (
-        "A search by perplexity needs no dense network to judge candidates, only to compare the "
-        "winner with."
+        "A search by the validation loss needs no dense network to judge candidates, only to "
+        "compare the winner with."
     )

@@ -8,6 +8,7 @@ import numpy as np
 from lsh_jax import plots
 from lsh_jax.report import series
 from lsh_jax.report.formatting import number, percent, plural
+from lsh_jax.report.measured import of_baseline
 from lsh_jax.report.page import Block, Picture, Pictures, Section, Text
 from lsh_jax.report.run import Run, at_epoch, given
 from lsh_jax.report.svg import to_svg
@@ -147,21 +148,23 @@ def _last_epoch(run: Run, trial: int) -> int:
 
 
 def curves_section(run: Run) -> Section:
-    """Distance to dense and perplexity over the epochs."""
+    """Distance to dense, and how well the networks do, over the epochs."""
+    measure = run.measure
     trials = plots.trials_of(run)
     dense = run.dense[0] if run.dense else []
-    perplexity = plots.plot_perplexity(trials, dense, run.result.get("unigram_perplexity"))
+    baseline = of_baseline(measure, run.result, "validation")
+    measured = plots.plot_measure(trials, dense, baseline, measure)
     pictures, charts = [], []
     if any(record.ls_distance is not None for record in at_epoch(run, run.first_epoch)):
         distance = plots.plot_distance(trials, run.dense[1:])
         alt = "LS distance of every candidate to the dense network by epoch"
         pictures.append(_picture(distance, alt))
         charts.append(series.distance_chart(run))
-    alt = "Validation perplexity of the dense network and candidates by epoch"
-    pictures.append(_picture(perplexity, alt))
-    charts.append(series.perplexity_chart(run))
+    alt = f"Validation {measure.name} of the dense network and candidates by epoch"
+    pictures.append(_picture(measured, alt))
+    charts.append(series.measure_chart(run))
     return Section(
-        "Distance to dense and perplexity over the epochs",
+        f"Distance to dense and {measure.name} over the epochs",
         [Pictures(pictures, _curves_caption(run), charts), Text(_noise_floor(run))],
     )
 
@@ -173,6 +176,9 @@ def _curves_caption(run: Run) -> str:
         if run.dense[1:]
         else ""
     )
+    above = ""
+    if of_baseline(run.measure, run.result, "validation") is not None:
+        above = f"; a network above the {run.measure.baseline} line has not begun to learn"
     or_stands = " or stands now" if run.winner is None else ""
     return (
         f"A candidate's curve ends with a dot where it was cut{or_stands}, with a cross where it "
@@ -182,7 +188,7 @@ def _curves_caption(run: Run) -> str:
         "less cannot be ranked, as the difference of two has 1.4 times the error of one and must "
         "be twice that. "
         f"The standard error tells how well a spectrum was estimated; {_ALONE} is not in it. "
-        "Perplexity: lower is better; a network above the unigram line has not begun to learn."
+        f"{run.measure.title}: lower is better{above}."
     )
 
 

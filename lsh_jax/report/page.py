@@ -13,6 +13,7 @@ from importlib import resources
 from typing import Literal, NamedTuple
 
 from lsh_jax.report.charts import Chart, to_json
+from lsh_jax.report.svg import in_page_colours
 
 
 class Text(NamedTuple):
@@ -52,6 +53,19 @@ class Pictures(NamedTuple):
     charts: Sequence[Chart] = ()
 
 
+class Image(NamedTuple):
+    """A picture from a file, in which a browser runs no script and from which it asks nothing."""
+
+    source: str
+    """A data URL."""
+    path: str
+    """From the page, of letters that mean nothing in Markdown."""
+    alt: str
+    caption: str
+    paper: bool
+    """Whether it wants a light ground."""
+
+
 class Code(NamedTuple):
     """Something to paste."""
 
@@ -67,7 +81,7 @@ class Details(NamedTuple):
 
 _SCRIPTS = ("charts.js", "tables.js", "choices.js", "page.js")
 
-Block = Text | Facts | Table | Pictures | Code | Details
+Block = Text | Facts | Table | Pictures | Image | Code | Details
 
 
 class Section(NamedTuple):
@@ -101,7 +115,7 @@ def to_html(title: str, subtitle: str, sections: list[Section], refresh: int | N
         hash=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
         title=_h(title),
         subtitle=_h(subtitle),
-        style=_asset("page.css"),
+        style=_asset("palette.css") + _asset("page.css"),
         links="\n".join(links),
         body="\n".join(body),
         data=to_json(charts),
@@ -168,7 +182,7 @@ def _html_facts(facts: Facts) -> str:
 
 
 def _html_pictures(block: Pictures, charts: list[Chart]) -> str:
-    cards = "\n".join(f'<div class="card">{picture.svg}</div>' for picture in block.pictures)
+    cards = "\n".join(f'<div class="card">{in_page_colours(p.svg)}</div>' for p in block.pictures)
     kind = "grid" if len(block.pictures) > 1 else "grid one"
     own = " ".join(str(len(charts) + number) for number in range(len(block.charts)))
     charts += block.charts
@@ -176,6 +190,15 @@ def _html_pictures(block: Pictures, charts: list[Chart]) -> str:
     return (
         f'<figure{drawn}><div class="{kind}">{cards}</div>\n'
         f"<figcaption>{_h(block.caption)}</figcaption></figure>"
+    )
+
+
+def _html_image(image: Image) -> str:
+    kind = "card paper" if image.paper else "card"
+    return (
+        f'<figure><div class="grid one"><div class="{kind}"><img alt="{_h(image.alt)}" '
+        f'src="{_h(image.source)}"></div></div>\n'
+        f"<figcaption>{_h(image.caption)}</figcaption></figure>"
     )
 
 
@@ -195,7 +218,7 @@ def _markdown_table(table: Table) -> str:
 
 def _markdown_pictures(block: Pictures) -> str:
     names = "; ".join(_m(picture.alt) for picture in block.pictures)
-    return f"Pictures, in report.html: {names}.\n\n{_m(block.caption)}"
+    return f"Pictures, in the page beside this file: {names}.\n\n{_m(block.caption)}"
 
 
 def _markdown_text(text: Text) -> str:
@@ -207,6 +230,7 @@ _HTML: dict[type, Callable[..., str]] = {
     Text: lambda block: f'<p class="{block.kind}">{_h(block.text)}</p>',
     Facts: _html_facts,
     Table: _html_table,
+    Image: _html_image,
     Code: lambda block: f"<pre><code>{_h(block.text)}</code></pre>",
 }
 _MARKDOWN: dict[type, Callable[..., str]] = {
@@ -214,6 +238,9 @@ _MARKDOWN: dict[type, Callable[..., str]] = {
     Facts: lambda block: "\n".join(f"- {_m(name)}: {_m(value)}" for name, value in block.items),
     Table: _markdown_table,
     Pictures: _markdown_pictures,
+    Image: lambda block: "\n\n".join(
+        [f"![{_m(block.alt)}]({block.path})", "  \n".join(map(_m, block.caption.splitlines()))]
+    ),
     Code: lambda block: "\n".join(f"    {line}" for line in block.text.splitlines()),
     Details: lambda block: "\n\n".join(
         [f"### {_m(block.summary)}", *(_markdown_block(inner) for inner in block.blocks)]

@@ -11,6 +11,7 @@ import numpy as np
 from lsh_jax.config import ConfigError
 from lsh_jax.report.values import CONFIG, RECORD, RESULT, Expected, find_fault, load_json
 from lsh_jax.search.ledger import Ledger, LedgerError, Record, TrialId
+from lsh_jax.search.measure import PERPLEXITY, Measure, read_measure
 from lsh_jax.search.run_directory import LEDGER
 
 Arrays = dict[tuple[str, int], np.ndarray]  # by trial and epoch
@@ -41,6 +42,7 @@ class Run(NamedTuple):
       first_epoch: after which candidates were first scored.
       model_bytes: of the winner's weights on disk; None where they are in another format.
       leader: the trial that is best so far, where there is no winner yet.
+      measure: how an nll of it is told.
     """
 
     name: str
@@ -58,6 +60,7 @@ class Run(NamedTuple):
     first_epoch: int
     model_bytes: int | None
     leader: int | None = None
+    measure: Measure = PERPLEXITY
 
 
 def read_run(path: pathlib.Path) -> Run:
@@ -67,14 +70,14 @@ def read_run(path: pathlib.Path) -> Run:
       ConfigError: when it is not one.
       LedgerError: when its ledger cannot be read.
     """
-    result = _read_json(path, "result.json")
+    result = read_json(path, "result.json")
     missing = [name for name in _NEEDED if name not in result]
     if missing:
-        raise _refusal(path, f"whose result.json lacks {', '.join(missing)}")
-    _check(path, "result.json", result, RESULT)
+        raise refusal(path, f"whose result.json lacks {', '.join(missing)}")
+    check_values(path, "result.json", result, RESULT)
     config = read_config(path)
     if not (path / LEDGER).is_file():
-        raise _refusal(path, f"which has no {LEDGER}")
+        raise refusal(path, f"which has no {LEDGER}")
     histories = read_histories(path)
     candidates, repeats = split_repeats(histories)
     search = config.get("search", {})
@@ -96,6 +99,7 @@ def read_run(path: pathlib.Path) -> Run:
         finalists=rounds[-1]["survivors"] if rounds else [winner],
         first_epoch=rounds[0]["epochs"] if rounds else search.get("e0", 1),
         model_bytes=weights.stat().st_size if weights.is_file() else None,
+        measure=read_measure(result),
     )
 
 
@@ -167,8 +171,8 @@ def read_config(path: pathlib.Path) -> dict[str, Any]:
     Raises:
       ConfigError: when there are none, or some are not what they must be.
     """
-    config = _read_json(path, "config.json")
-    _check(path, "config.json", config, CONFIG)
+    config = read_json(path, "config.json")
+    check_values(path, "config.json", config, CONFIG)
     return config
 
 
@@ -229,26 +233,37 @@ def _read_arrays(path: pathlib.Path, name: str) -> Arrays:
             keys = [(key, *key.rpartition("/")[::2]) for key in arrays.files]
             return {(trial, int(epoch)): np.atleast_2d(arrays[key]) for key, trial, epoch in keys}
     except UNREADABLE as error:
-        raise _refusal(path, f"whose {name} cannot be read ({error})") from error
+        raise refusal(path, f"whose {name} cannot be read ({error})") from error
 
 
-def _read_json(path: pathlib.Path, name: str) -> dict[str, Any]:
+def read_json(path: pathlib.Path, name: str) -> dict[str, Any]:
+    """Reads a file of a run that holds a JSON object.
+
+    Raises:
+      ConfigError: when there is none.
+    """
     try:
         values = load_json((path / name).read_bytes())
     except (FileNotFoundError, NotADirectoryError):
-        raise _refusal(path, f"which has no {name}") from None
+        raise refusal(path, f"which has no {name}") from None
     except (OSError, ValueError) as error:
-        raise _refusal(path, f"whose {name} cannot be read ({error})") from error
+        raise refusal(path, f"whose {name} cannot be read ({error})") from error
     if not isinstance(values, dict):
-        raise _refusal(path, f"whose {name} is not a JSON object")
+        raise refusal(path, f"whose {name} is not a JSON object")
     return values
 
 
-def _check(path: pathlib.Path, name: str, values: dict[str, Any], expected: Expected) -> None:
+def check_values(path: pathlib.Path, name: str, values: dict[str, Any], expected: Expected) -> None:
+    """Refuses values of a file of a run that are not what they must be.
+
+    Raises:
+      ConfigError: that names the first.
+    """
     fault = find_fault(values, expected)
     if fault is not None:
-        raise _refusal(path, f"in whose {name} {fault}")
+        raise refusal(path, f"in whose {name} {fault}")
 
 
-def _refusal(path: pathlib.Path, what: str) -> ConfigError:
+def refusal(path: pathlib.Path, what: str) -> ConfigError:
+    """What is raised where a directory is not that of a search."""
     return ConfigError(f"`run` must be the directory of a search, got {str(path)!r}, {what}.")

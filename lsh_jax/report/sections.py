@@ -18,10 +18,12 @@ from lsh_jax.report.formatting import (
     setting,
     signed,
 )
+from lsh_jax.report.measured import of_baseline, of_network
 from lsh_jax.report.page import Block, Code, Details, Facts, Picture, Pictures, Section, Table, Text
 from lsh_jax.report.run import GIVEN, Run, all_rounds, at_epoch, given, round_bars, round_name
 from lsh_jax.report.svg import to_svg
 from lsh_jax.report.values import is_number, load_json
+from lsh_jax.search.measure import Measure, read_measure
 
 SCORES = {
     "ls": "the LS distance to the dense network",
@@ -35,7 +37,9 @@ def subtitle(run: Run) -> str:
     """What was searched, in one line."""
     result, search = run.result, run.search
     parts = [plural(len(run.candidates), "candidate")]
-    parts += [f"{name} {run.config[name]}" for name in ("preset", "data") if name in run.config]
+    parts += [
+        f"{name} {run.config[name]}" for name in ("task", "preset", "data") if name in run.config
+    ]
     if "sparsity" in search:
         parts.append(f"target sparsity {percent(search['sparsity'])}")
     parts += [f"{name} {result[name]}" for name in ("metric", "algo", "seed") if name in result]
@@ -45,34 +49,35 @@ def subtitle(run: Run) -> str:
 def result_section(run: Run) -> Section:
     """The winner against the dense network."""
     result, best, dense = run.result, run.result["best"], run.result["dense"]
-    change = result["beats_dense"]["difference"]
+    measure = run.measure
     of_all = f" of {dense['nonzeros']:,}" if dense.get("nonzeros") else ""
     facts = [
         ("winner", f"trial {best['trial']}"),
-        ("test perplexity", number(best["test_perplexity"])),
-        ("change of test perplexity", f"{signed(100 * math.expm1(change), 1)} %"),
+        (f"test {measure.name}", number(of_network(measure, best, "test"))),
+        (f"change of test {measure.name}", _change(run)),
         ("sparsity", percent(best["sparsity"])),
         (f"live weights{of_all}", f"{best['nonzeros']:,}"),
     ]
     epoch = GIVEN if given(run) else _epoch(dense.get("best_epoch", dense["epochs"]))
     rows = [
-        ["winner", *_perplexities(best), _epoch(best.get("epoch"))],
-        ["dense", *_perplexities(dense), epoch],
+        ["winner", *_values(measure, best), _epoch(best.get("epoch"))],
+        ["dense", *_values(measure, dense), epoch],
     ]
-    unigrams = [result.get(f"unigram_{name}") for name in ("perplexity", "test_perplexity")]
-    if any(value is not None for value in unigrams):
-        rows.append(["unigram", *map(number, unigrams), MISSING])
+    known = [of_baseline(measure, result, split) for split in ("validation", "test")]
+    if any(value is not None for value in known):
+        rows.append([measure.baseline, *map(number, known), MISSING])
+    data = measure.data
     note = (
-        "The interval is of the paired difference on blocks of the test text. It covers the choice "
-        "of text, not the chance of training: the two networks were trained once each, and other "
-        "seeds could come out otherwise. The winner is the finalist with the lowest validation "
-        "perplexity; the test text was read once, after that."
+        f"The interval is of the paired difference on blocks of the test {data}. It covers the "
+        f"choice of {data}, not the chance of training: the two networks were trained once each, "
+        "and other seeds could come out otherwise. The winner is the finalist with the lowest "
+        f"validation {measure.name}; the test {data} was read once, after that."
     )
     blocks: list[Block] = [
         Text(headline(result), "lead"),
         *(Text(text, "warning") for text in _warnings(run)),
         Facts(facts),
-        Table(("network", "#validation perplexity", "#test perplexity", "#epoch"), rows),
+        Table(("network", f"#validation {measure.name}", f"#test {measure.name}", "#epoch"), rows),
         *(Text(text) for text in (*_conditions(run), *tuning_text(run))),
         Text(note, "note"),
         *winner_controls(run),
@@ -117,6 +122,7 @@ def headline(result: Mapping[str, Any]) -> str:
       result: the content of result.json.
     """
     compared, best, dense = result["beats_dense"], result["best"], result["dense"]
+    measure = read_measure(result)
     if compared["high"] < 0:
         verdict = "The pruned network beats the dense one"
     elif compared["low"] > 0:
@@ -124,16 +130,28 @@ def headline(result: Mapping[str, Any]) -> str:
     else:
         verdict = "The pruned network and the dense one cannot be told apart"
     level = percent(compared.get("level", 0.95), 0)
+    own, other = (number(of_network(measure, network, "test")) for network in (best, dense))
     return (
-        f"{verdict}: test perplexity {number(best['test_perplexity'])} against "
-        f"{number(dense['test_perplexity'])}, a difference of {signed(compared['difference'])} "
-        f"nats per token ({level} interval {signed(compared['low'])} to "
-        f"{signed(compared['high'])}; below 0 the pruned network is better)."
+        f"{verdict}: test {measure.name} {own} against {other}, a difference of "
+        f"{signed(compared['difference'])} {measure.unit} ({level} interval "
+        f"{signed(compared['low'])} to {signed(compared['high'])}; below 0 the pruned network is "
+        "better)."
     )
 
 
-def _perplexities(model: dict[str, Any]) -> list[str]:
-    return [number(model["val_perplexity"]), number(model["test_perplexity"])]
+def _values(measure: Measure, network: dict[str, Any]) -> list[str]:
+    return [number(of_network(measure, network, split)) for split in ("val", "test")]
+
+
+def _change(run: Run) -> str:
+    """From the dense network to the winner on test: in percent, or in nats of an nll."""
+    measure, change = run.measure, run.result["beats_dense"]["difference"]
+    if not measure.has_ratios:
+        return signed(change)
+    if measure.kind == "perplexity":
+        return f"{signed(100 * math.expm1(change), 1)} %"
+    best, dense = (of_network(measure, run.result[name], "test") for name in ("best", "dense"))
+    return f"{signed(100 * (best / dense - 1), 1)} %" if best and dense else MISSING
 
 
 def _epoch(epoch: int | None) -> str:
@@ -141,28 +159,30 @@ def _epoch(epoch: int | None) -> str:
 
 
 def _warnings(run: Run) -> Iterator[str]:
-    unigram = run.result.get("unigram_perplexity")
+    measure = run.measure
+    baseline = of_baseline(measure, run.result, "validation")
     scored_at = {entry["epochs"] for entry in run.rounds} or {run.first_epoch}
     early = {
         record.trial
         for history in run.candidates.values()
         for record in history
-        if unigram is not None
+        if baseline is not None
         and record.epoch in scored_at
         and record.score is not None
-        and (record.val_perplexity or math.inf) > unigram
+        and ((value := measure.of_record(record)) is None or value > baseline)
     }
     if early:
         yield (
             f"{len(early)} of {plural(len(run.candidates), 'candidate')} were scored while their "
-            f"validation perplexity was still above the unigram perplexity, {number(unigram)}: "
-            "they had not begun to learn, and their scores say little. Raise --e0."
+            f"validation {measure.name} was still above the {measure.baseline} {measure.name}, "
+            f"{number(baseline)}: they had not begun to learn, and their scores say little. Raise "
+            "--e0."
         )
-    dense = run.result["dense"]["val_perplexity"]
-    if unigram is not None and (dense is None or dense > unigram):
+    dense = of_network(measure, run.result["dense"], "val")
+    if baseline is not None and (dense is None or dense > baseline):
         yield (
-            "The dense network itself is no better than the unigram predictor: nearness to it is "
-            "no merit. Train it longer, or change the recipe."
+            f"The dense network itself is no better than the {measure.baseline} predictor: "
+            "nearness to it is no merit. Train it longer, or change the recipe."
         )
 
 
@@ -179,7 +199,8 @@ def rounds_section(run: Run) -> Section:
         return Section("Rounds", [Text("result.json does not tell the rounds.")])
     caption = (
         f"Each round trains what entered it a few epochs more and keeps those for which "
-        f"{_score(run)} is lowest; the finals keep the one with the lowest validation perplexity."
+        f"{_score(run)} is lowest; the finals keep the one with the lowest validation "
+        f"{run.measure.name}."
     )
     blocks: list[Block] = [Text(text) for text in _by_loss(run)]
     columns = ("round", "#epochs in all", "#entered", "#survived", "#failed", "trials that went on")

@@ -9,6 +9,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from lsh_jax import plots
 from lsh_jax.report.charts import Chart, Frame, Line, Look, colour
+from lsh_jax.report.measured import of_baseline
 from lsh_jax.report.run import Run, given
 from lsh_jax.search.ledger import Record
 
@@ -139,22 +140,25 @@ def _history(
     return Line(name, group, look, x, y, errors if own else (), failed)
 
 
-def perplexity_chart(run: Run) -> Chart:
-    """The validation perplexity of dense and candidates by epoch."""
+def measure_chart(run: Run) -> Chart:
+    """How well the dense network and candidates do on validation by epoch."""
+    measure = run.measure
     epochs = [r.epoch for h in run.candidates.values() for r in h] or [1]
     span = [max(1, min(epochs)), max(epochs)]
     further = []
     dense = run.dense[0] if run.dense else []
     if given(run):
-        level: list[float | None] = [dense[0].val_perplexity] * 2
+        level = [measure.of_record(dense[0])] * 2
         further.append(Line("dense, as given", "dense, as given", "dense", span, level))
     elif dense:
-        further.append(_history("dense", "dense", "dense", dense, _perplexity))
-    unigram = run.result.get("unigram_perplexity")
-    if unigram is not None:
-        further.append(Line("unigram", "unigram", "unigram", span, [unigram] * 2))
-    label = "validation perplexity"
-    return curves_chart(run, "Validation perplexity", label, _perplexity, further, wide=plots.WIDE)
+        further.append(_history("dense", "dense", "dense", dense, measure.of_record))
+    baseline = of_baseline(measure, run.result, "validation")
+    if baseline is not None:
+        name = measure.baseline
+        further.append(Line(name, name, "baseline", span, [baseline] * 2))
+    title, label = f"Validation {measure.name}", f"validation {measure.label}"
+    wide = plots.WIDE if measure.has_ratios else math.inf
+    return curves_chart(run, title, label, measure.of_record, further, wide=wide)
 
 
 def distance_chart(run: Run) -> Chart:
@@ -171,19 +175,15 @@ def distance_chart(run: Run) -> Chart:
     return curves_chart(run, title, label, _distance, further, wide=plots.VERY_WIDE)
 
 
-def _perplexity(record: Record) -> float | None:
-    return record.val_perplexity
-
-
 def _distance(record: Record) -> float | None:
     return record.ls_distance
 
 
-def scatter_chart(run: Run, title: str, points: Sequence[plots.Point], y_label: str) -> Chart:
-    """A mark a candidate: perplexity against distance."""
+def scatter_chart(run: Run, title: str, y_label: str, points: Sequence[plots.Point]) -> Chart:
+    """A mark a candidate: how well it does against its distance."""
     trials = plots.trials_of(run)
     lines = [
-        Line(f"trial {p.trial}", role, _LOOKS[role], [p.distance], [p.perplexity], [p.std_error])
+        Line(f"trial {p.trial}", role, _LOOKS[role], [p.distance], [p.value], [p.std_error])
         for role in _ORDER
         for p in points
         if plots.role(trials, p.trial) == role

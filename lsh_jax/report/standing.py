@@ -26,6 +26,7 @@ from lsh_jax.report.run import (
     whole_spectra,
 )
 from lsh_jax.search.ledger import Record
+from lsh_jax.search.measure import read_measure
 from lsh_jax.search.space import pool_size
 from lsh_jax.search.successive_halving import num_survivors, survivors
 
@@ -94,6 +95,7 @@ def read_standing(path: pathlib.Path) -> Standing:
         finalists=finalists,
         first_epoch=_first_epoch(search.get("e0", 1), candidates),
         model_bytes=None,
+        measure=read_measure(config),
     )
     leader = next((record.trial for record in ranking(run)), None)
     run = run._replace(leader=leader if isinstance(leader, int) else None)

@@ -16,9 +16,16 @@ from lsh_jax.report.svg import to_svg
 from lsh_jax.search.ledger import Record
 
 _PANELS = 16  # leaves that a picture has room for
-_NOTE = (
+_TOKEN = (
     "FLOPs: two for each live weight that a token meets, its multiplication and addition; looking "
-    "a word up costs none, and biases, gates and softmax are left out. Training takes the forward "
+    "a word up costs none, and biases, gates and softmax are left out. "
+)
+_STEP = (
+    "FLOPs: two for each live weight, its multiplication and addition, as if each were used once "
+    "a step; biases and gates are left out. "
+)
+_NOTE = (
+    "Training takes the forward "
     "FLOPs three times; where growth ranks dead weights by their gradient, the dense gradient is "
     "needed on top. That is what the method needs in principle. What is executed here is dense: "
     "this library multiplies by matrices with zeros in them, and takes one gradient more at each "
@@ -33,7 +40,9 @@ def size_sections(run: Run) -> Iterator[Section]:
     counts = run.result.get("counts")
     if not counts:
         return
-    dense, best = _amounts(counts["dense"]), _amounts(counts["best"])
+    of_words = run.measure.kind == "perplexity"
+    per = "token" if of_words else "step"
+    dense, best = _amounts(counts["dense"], per), _amounts(counts["best"], per)
     rows = [
         [words, f"{whole:,}", f"{own:,}", percent(own / whole) if whole else MISSING]
         for (words, whole), (_, own) in zip(dense, best, strict=True)
@@ -43,17 +52,20 @@ def size_sections(run: Run) -> Iterator[Section]:
             ["bytes of model/weights.safetensors", MISSING, f"{run.model_bytes:,}", MISSING]
         )
     columns = ("what", "#dense", "#winner", "#winner / dense")
-    yield Section("Size and cost of the networks", [Table(columns, rows), Text(_NOTE, "note")])
+    yield Section(
+        "Size and cost of the networks",
+        [Table(columns, rows), Text((_TOKEN if of_words else _STEP) + _NOTE, "note")],
+    )
 
 
-def _amounts(network: dict[str, Any]) -> list[tuple[str, int]]:
+def _amounts(network: dict[str, Any], per: str) -> list[tuple[str, int]]:
     training, stored = network["flops_training"], network["bytes"]
     return [
         ("live weights", network["live"]),
         ("weights that are never pruned", network["unmasked"]),
-        ("FLOPs a token, forward", network["flops_forward"]),
-        ("FLOPs a token, training: the method's need", training["needed"]),
-        ("FLOPs a token, training: executed here", training["executed"]),
+        (f"FLOPs a {per}, forward", network["flops_forward"]),
+        (f"FLOPs a {per}, training: the method's need", training["needed"]),
+        (f"FLOPs a {per}, training: executed here", training["executed"]),
         ("bytes stored: values and bit masks", stored["stored"]),
         ("bytes in CSR: values and indices", stored["csr"]),
     ]

@@ -15,10 +15,10 @@ def trials_section(run: Run) -> Section:
     histories = sorted(run.candidates.values(), key=lambda history: _rank(run, history))
     histories += [[record] for record in run.repeats]
     names = column_names(run)
-    rows = [_cells(outcome(run, history), history, names) for history in histories]
+    rows = [_cells(run, outcome(run, history), history, names) for history in histories]
     for index, history in enumerate(run.dense):
         ended = "other seed" if index else "reference"
-        rows.append(_cells(GIVEN if given(run) else ended, history, names))
+        rows.append(_cells(run, GIVEN if given(run) else ended, history, names))
     marks = [_mark(run, history) for history in histories] + [""] * len(run.dense)
     if not rows:
         return Section("Trials", [Text("The ledger holds no trial.")])
@@ -34,18 +34,19 @@ def trials_section(run: Run) -> Section:
     score = SCORES.get(run.result.get("metric", ""), "see the settings")
     floored = "Floored: exponents of dead directions. "
     note = (
-        "Values are those after a trial's last epoch. Val. ppl: validation perplexity, and the "
-        "best one with its epoch. LS dist.: LS distance to the dense network and its standard "
-        f"error. The search minimised {score}{' (score)' * ('#score' in columns)}. Redistr.: "
-        "redistribution. Churn: share of the live weights replaced at a topology update. Live: "
+        f"Values are those after a trial's last epoch. Val. {run.measure.short}: validation "
+        f"{run.measure.name}, and the best one with its epoch. LS dist.: LS distance to the dense "
+        f"network and its standard error. The search minimised {score}"
+        f"{' (score)' * ('#score' in columns)}. Redistr.: redistribution. Churn: share of the live "
+        "weights replaced at a topology update. Live: "
         f"weights that are not pruned. {'' if '#floored' in hidden else floored}Trials were "
-        "trained for different numbers of epochs: compare perplexities at equal ones only."
+        "trained for different numbers of epochs: compare them at equal ones only."
     )
     return Section("Trials", [Table(columns, cells, marks), Text(note, "note")])
 
 
 def _rank(run: Run, history: list[Record]) -> tuple[bool, bool, float, int, float, int]:
-    """Winner, finalists by their best perplexity, then who came furthest with the best score."""
+    """Winner, finalists by their best epochs, then who came furthest with the best score."""
     last = history[-1]
     final = last.trial in run.finalists
     nll = min((r.val_nll for r in history if r.val_nll is not None), default=math.inf)
@@ -61,19 +62,19 @@ def _rank(run: Run, history: list[Record]) -> tuple[bool, bool, float, int, floa
     )
 
 
-def _cells(ended: str, history: list[Record], names: list[str]) -> dict[str, str]:
+def _cells(run: Run, ended: str, history: list[Record], names: list[str]) -> dict[str, str]:
     """The row of a trial by column, with the controls of `names`."""
-    last = history[-1]
+    last, measure = history[-1], run.measure
     best = MISSING
     if any(record.status == "ok" and record.val_nll is not None for record in history):
         epoch = best_epoch(history)
         (record,) = (record for record in history if record.epoch == epoch)
-        best = number(record.val_perplexity) + (f" ({epoch})" if epoch else "")
+        best = number(measure.of_record(record)) + (f" ({epoch})" if epoch else "")
     controls = {heading(name): control(last.controls, name) for name in names}
     return {
         "trial": str(last.trial),
         "outcome": ended,
-        "#val. ppl": number(last.val_perplexity),
+        f"#val. {measure.short}": number(measure.of_record(last)),
         "#best (epoch)": best,
         "#last epoch": str(last.epoch) if last.epoch else MISSING,
         "#LS dist. ± s.e.": with_error(last.ls_distance, last.ls_std_error),

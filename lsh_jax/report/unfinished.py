@@ -137,6 +137,7 @@ def _facts(standing: Standing) -> Iterator[tuple[str, str]]:
 
 def _tuning(standing: Standing) -> Iterator[str]:
     """The trials that tune the dense network, as long as it is not chosen."""
+    measure = standing.run.measure
     if not standing.tuning or standing.run.dense:
         return
     scored = [
@@ -152,7 +153,7 @@ def _tuning(standing: Standing) -> Iterator[str]:
     if scored:
         best = min(scored, key=lambda record: (record.val_nll, record.epoch, record.trial))
         text += (
-            f", the lowest validation perplexity {number(best.val_perplexity)}, of trial "
+            f", the lowest validation {measure.name} {number(measure.of_record(best))}, of trial "
             f"{best.trial} after epoch {best.epoch}"
         )
     yield f"{text}. Candidates follow once it is chosen."
@@ -162,8 +163,8 @@ def _judged_by(run: Run, best: list[Record]) -> str:
     shown = f"The best {_BEST} of {len(best)}" if len(best) > _BEST else "The best"
     if run.finalists:
         return (
-            "The finalists so far, by the lowest validation perplexity of their epochs, which "
-            "chooses the winner:"
+            f"The finalists so far, by the lowest validation {run.measure.name} of their epochs, "
+            "which chooses the winner:"
         )
     score = sections.SCORES.get(run.result.get("metric", ""), "the score")
     return (
@@ -174,12 +175,20 @@ def _judged_by(run: Run, best: list[Record]) -> str:
 
 def _best_table(run: Run, best: list[Record]) -> Table:
     names = column_names(run)
-    columns = ("trial", "#score", "#val. ppl", "#LS dist. ± s.e.", "#epoch", "#last epoch")
+    measure = run.measure
+    columns = (
+        "trial",
+        "#score",
+        f"#val. {measure.short}",
+        "#LS dist. ± s.e.",
+        "#epoch",
+        "#last epoch",
+    )
     rows = [
         [
             str(record.trial),
             number(record.score),
-            number(record.val_perplexity),
+            number(measure.of_record(record)),
             with_error(record.ls_distance, record.ls_std_error),
             str(record.epoch),
             str(_last_epoch(run, record)),

@@ -5,8 +5,12 @@ is wrong is said by its name. Everything else is text, which the page escapes.
 """
 
 import json
+import re
 from collections.abc import Callable
 from typing import Any, NamedTuple, TypeGuard
+
+from lsh_jax.config import choices
+from lsh_jax.search import measure
 
 _LEVELS = 40  # of objects and lists within each other
 _LARGEST = 1e300  # so that sums and margins of pictures stay finite
@@ -108,6 +112,11 @@ _SHARE = Kind("a share from 0 to 1", lambda value: is_number(value) and 0 <= val
 _DIFFERENCE = Kind("a difference of nll", lambda value: is_number(value) and abs(value) < 700)
 _TEXT = Kind("text", lambda value: isinstance(value, str))
 _OBJECT = Kind("an object", lambda value: isinstance(value, dict) and is_shallow(value))
+_MEASURE = {
+    "kind": Kind("a kind of measure", lambda value: value in choices(measure.Kind)),
+    "scale?": Kind("a number above 0", measure.is_scale),
+    "baseline?": Kind("a short name", measure.is_name),
+}
 _LISTS = _each(Kind("a list", lambda value: isinstance(value, list)), "an object of lists")
 
 CONFIG: Expected = {
@@ -118,6 +127,7 @@ CONFIG: Expected = {
         "e0?": _POSITIVE,
         "space?": _LISTS,
     },
+    "measure?": _MEASURE,
 }
 """config.json; what a user's own task records there besides is free."""
 
@@ -136,7 +146,12 @@ _PART = {
     "live": _COUNT,
     "explored": _COUNT,
 }
-_NETWORK = {"val_perplexity": _or_null(_PERPLEXITY), "test_perplexity": _or_null(_PERPLEXITY)}
+_NETWORK = {
+    "val_perplexity": _or_null(_PERPLEXITY),
+    "test_perplexity": _or_null(_PERPLEXITY),
+    "val_nll?": _or_null(_NUMBER),
+    "test_nll?": _or_null(_NUMBER),
+}
 
 RESULT: Expected = {
     "dense": {
@@ -179,6 +194,8 @@ RESULT: Expected = {
         }
     ],
     "counts?": {"dense": _COSTS, "best": {**_COSTS, "parts": [_PART]}},
+    "measure?": _MEASURE,
+    "baseline_nll?": _each(_NUMBER, "an object of numbers"),
     "unigram_perplexity?": _or_null(_PERPLEXITY),
     "unigram_test_perplexity?": _or_null(_PERPLEXITY),
     "metric?": _TEXT,
@@ -191,6 +208,29 @@ def _is_topology(value: Any) -> bool:
     shares = {"density": _each(_SHARE, "shares"), "overlap": _SHARE, "explored": _SHARE}
     return find_fault(value, shares) is None
 
+
+def _is_line(longest: int) -> Callable[[Any], bool]:
+    return lambda value: (
+        isinstance(value, str) and 0 < len(value) <= longest and value.isprintable()
+    )
+
+
+FIGURE: Expected = {
+    "title": Kind("a line of at most 80 letters", _is_line(80)),
+    "alt": Kind("a line of at most 1,000 letters", _is_line(1000)),
+    "caption?": Kind(
+        "text of at most 4,000 letters",
+        lambda value: isinstance(value, str) and len(value) <= 4000,
+    ),
+    "file": Kind(
+        "a file's name",
+        lambda value: (
+            isinstance(value, str) and bool(re.fullmatch(r"[a-z0-9_-]{1,60}\.(svg|png)", value))
+        ),
+    ),
+    "paper?": Kind("true or false", lambda value: isinstance(value, bool)),
+}
+"""figures/NAME.json."""
 
 RECORD: Expected = {
     "epoch": _COUNT,

@@ -34,6 +34,7 @@ from lsh_jax.search.driver import Search, advance
 from lsh_jax.search.epoch import load_state
 from lsh_jax.search.executors import Executor, SerialExecutor
 from lsh_jax.search.ledger import Ledger, LedgerError, Record, best_epoch, has_ended
+from lsh_jax.search.measure import check_measure
 from lsh_jax.search.pool import fill_pool
 from lsh_jax.search.population import (
     Population,
@@ -110,7 +111,7 @@ def hyperprune(
       time_limit: seconds that an epoch of a candidate may train, compiling included; one that takes
         longer fails.
       on_event: `on_event(kind, values)` is told of "started", "segment", "record", "round",
-        "done" and "notice"; while the dense network is tuned, trials are called "tuning-<number>".
+        "done" and "notice"; while the dense network is tuned, trials are called `tuning-<number>`.
 
     Returns:
       A SearchResult; the run directory holds the same and more.
@@ -136,6 +137,7 @@ def hyperprune(
             "population": size,
             "executor": type(executor).__name__,
             "workers": executor.workers,
+            "measure": task.measure._asdict(),
         }
         record_settings(run, {**recorded, **(settings or {})}, resume=resume, free=free)
         search = Search(
@@ -173,6 +175,7 @@ def _check(
     plan(config)
     tried(config)
     task.check_space(config.space)
+    check_measure(task.measure)
     if dense is not None:
         check_dense_given(config.space)
     if config.dense_seeds > 1 and dense is not None:

@@ -23,6 +23,7 @@ from lsh_jax.language_models import (
 )
 from lsh_jax.saved_model import save_model
 from lsh_jax.search.fingerprint import surroundings
+from lsh_jax.search.measure import PERPLEXITY
 from lsh_jax.search.space import check_space
 from lsh_jax.search.stacked_training import StackedPrograms, compile_stacked, make_side_by_side
 from lsh_jax.search.task import Split, Task, Topology, TrainInfo, segments_between_updates
@@ -206,6 +207,7 @@ def _make_task(
             gates=model.config.cell != "tanh",
             matrices=True,
         ),
+        measure=PERPLEXITY,
     )
 
 

@@ -70,8 +70,10 @@ def _warn_of_beginners(search: Search, scores: Mapping[int, float], epoch: int) 
     records = [search.ledger.get(trial, epoch) for trial in scores]
     above = sum(record is not None and (record.val_nll or 0.0) > baseline for record in records)
     if above:
+        measure = search.task.measure
         text = f"{above} of {len(scores)} {_entrants(search)} are scored while no better than the "
-        text += "unigram perplexity: their scores say little; raise e0 or train on more text"
+        text += f"{measure.baseline} {measure.name}: their scores say little; raise e0 or train on "
+        text += f"more {measure.data}"
         search.on_event("notice", {"text": text})
 
 

@@ -48,16 +48,15 @@ def summarise(
     )
     dense_best = dense.records[[r.epoch for r in dense.records].index(best_epoch(dense.records))]
     assert best.nonzeros is not None and dense_best.nonzeros is not None
-    unigram = {split: math.exp(nll) for split, nll in (task.baseline_nll or {}).items()}
     return {
+        "measure": task.measure._asdict(),
         "dense": {
             "epochs": dense.records[-1].epoch,
             "best_epoch": dense_best.epoch,
             "hyper": dense_best.controls,
             "tuning_trials": tuning.num_trials,
             "nonzeros": dense_best.nonzeros,
-            "val_perplexity": dense_best.val_perplexity,
-            "test_perplexity": perplexity(float(dense_sums.sum() / counts.sum())),
+            **_told(dense_best.val_nll, float(dense_sums.sum() / counts.sum())),
         },
         "best": {
             "trial": best.trial,
@@ -65,18 +64,38 @@ def summarise(
             "controls": best.controls,
             "sparsity": 1 - best.nonzeros / dense_best.nonzeros,
             "nonzeros": best.nonzeros,
-            "val_perplexity": best.val_perplexity,
-            "test_perplexity": perplexity(float(best_sums.sum() / counts.sum())),
+            **_told(best.val_nll, float(best_sums.sum() / counts.sum())),
         },
         "beats_dense": {"difference": difference, "low": low, "high": high, "level": _LEVEL},
         "budget": budget(config, ledger, tuning),
         "rounds": rounds,
         **({} if task.topology is None else {"counts": _counts(task.topology, best, state)}),
-        "unigram_perplexity": unigram.get("validation"),
-        "unigram_test_perplexity": unigram.get("test"),
+        **_baseline(task),
         "metric": config.metric,
         "algo": config.algo,
         "seed": config.seed,
+    }
+
+
+def _told(val_nll: float | None, test_nll: float) -> dict[str, Any]:
+    """How well a network does; the perplexities are exp of the nll, whatever the measure."""
+    return {
+        "val_nll": val_nll,
+        "test_nll": test_nll,
+        "val_perplexity": None if val_nll is None else perplexity(val_nll),
+        "test_perplexity": perplexity(test_nll),
+    }
+
+
+def _baseline(task: Task) -> dict[str, Any]:
+    """The nll of the baseline; a perplexity of unigrams is told where it is one."""
+    nll = {s: float(x) for s, x in (task.baseline_nll or {}).items() if math.isfinite(x)}
+    unigram = nll if task.measure.kind == "perplexity" else {}
+    told = {split: perplexity(value) for split, value in unigram.items()}
+    return {
+        "baseline_nll": nll,
+        "unigram_perplexity": told.get("validation"),
+        "unigram_test_perplexity": told.get("test"),
     }
 
 

@@ -12,6 +12,7 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 
 from lsh_jax.config import ConfigError, SpaceConfig
+from lsh_jax.search.measure import NLL, Measure
 from lsh_jax.sparsity import Controls, SparsityState
 from lsh_jax.sparsity.counting import CountedLeaves
 from lsh_jax.types import Hyper, Key
@@ -33,7 +34,7 @@ class TrainInfo(NamedTuple):
 class Topology(NamedTuple):
     """Where a task keeps its masks, and how they are counted."""
 
-    state: Callable[[TaskState], SparsityState]
+    state: Callable[[TaskState], SparsityState]  # where in the state of a task the masks are
     leaves: CountedLeaves  # from `lsh_jax.sparsity.counting.counted_leaves`
     steps_per_epoch: int  # of the optimizer
 
@@ -82,7 +83,7 @@ class Task(NamedTuple):
       hyper: the hyperparameters for candidates that do not choose their own.
       with_seed: `with_seed(seed) -> Task`, the same task from another seed.
       save: `save(state, path)`, writes the network for release.
-      baseline_nll: nats per token of a predictor without memory on "validation" and "test"; a
+      baseline_nll: nats per token of a predictor that knows little on "validation" and "test"; a
         candidate scored above it has not begun to learn. None where there is no such thing.
       topology: for the counts of weights, FLOPs and bytes and the course of the masks; without it
         a run has none.
@@ -95,6 +96,8 @@ class Task(NamedTuple):
       patience: training of the dense network and of finalists ends once the best validation nll
         is so many epochs old; 0 for never.
       side_by_side: for several candidates at a time; a task without trains one after another.
+      measure: how people are told of an nll, in progress, reports and pictures; the search itself
+        goes by the nll.
     """
 
     init: Callable[[Key, Controls, Hyper], TaskState]
@@ -114,6 +117,7 @@ class Task(NamedTuple):
     unaveraged: Callable[[TaskState], TaskState | None] = lambda state: None
     patience: int = 0
     side_by_side: SideBySide | None = None
+    measure: Measure = NLL
 
 
 def segments_between_updates(update_every: float, segments_per_epoch: int) -> int:

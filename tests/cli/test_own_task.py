@@ -2,12 +2,14 @@
 
 import json
 import pathlib
+import re
 import sys
 
 import pytest
 
 from lsh_jax.cli.own_task import OwnTask, run_own_task
 from lsh_jax.config import SearchConfig, SpaceConfig
+from lsh_jax.search.measure import Measure
 
 sys.path.append(str(pathlib.Path(__file__).parents[1] / "search"))
 
@@ -25,7 +27,7 @@ pytestmark = pytest.mark.usefixtures("no_compile_cache")
 
 
 def make_task(seed):
-    return toy.make_task(seed=seed)
+    return toy.make_task(seed=seed, measure=Measure("rms", 0.5, "no-change"))
 
 
 @pytest.fixture
@@ -51,8 +53,44 @@ def test_a_search_ends_with_a_report_and_what_the_script_adds(run, tmp_path, cap
     assert told[0][1] == tmp_path / "run"
     assert (tmp_path / "run" / "report.html").is_file()
     out = capsys.readouterr().out
-    assert "Without memory: 3.000 nats per prediction on validation" in out
-    assert "unigram" not in out.split("Report:")[0].split("pruned network")[0]
+    # sqrt(2 x 3 - log(2 pi)) x 0.5 = 1.020
+    assert "Baseline: no-change rms error 1.02 on validation" in out
+    assert "validation rms error" in out and "(no-change 1.02)" in out
+    assert ": test rms error " in out
+    assert not re.search("perplexity|unigram|token", out)
+
+
+def test_a_dry_run_tells_rounds_disk_and_time_and_leaves_nothing(run, tmp_path, capsys):
+    status, told = run("--dry-run")
+    assert status == 0 and told == [] and not (tmp_path / "run").exists()
+    out = capsys.readouterr().out
+    # 5 x 2 + 3 + 2 epochs, and no finals: the last round ends at epoch 4.
+    assert "Epochs: 15 of candidates and 4 of the dense network" in out
+    rows = [line.split() for line in out.splitlines()]
+    assert ["dense", "1", "4", "4", "21.1", "%"] in rows
+    assert re.search("Disk: about [0-9.]+ MiB of checkpoints and spectra", out)
+    assert re.search("Time: about .*, .* s an epoch .*measured on one segment here", out)
+
+
+def test_curves_are_written_for_tensorboard(run, tmp_path):
+    pytest.importorskip("tensorboardX")
+    assert run("--tensorboard")[0] == 0
+    folder = tmp_path / "run" / "tensorboard"
+    assert {"dense", "0"} <= {path.name for path in folder.iterdir()}
+    found = b"".join(path.read_bytes() for path in folder.glob("0/*"))
+    assert b"validation/rms_error" in found and b"perplexity" not in found
+
+
+def test_the_dense_network_of_another_run_is_taken(run, tmp_path, capsys):
+    assert run()[0] == 0
+    (tmp_path / "run").rename(tmp_path / "before")
+    assert run(f"--dense={tmp_path / 'before'}", "--max-evals=3")[0] == 0
+    result = json.loads((tmp_path / "run" / "result.json").read_text())
+    before = json.loads((tmp_path / "before" / "result.json").read_text())
+    assert result["dense"]["test_nll"] == before["dense"]["test_nll"]
+    (tmp_path / "run").rename(tmp_path / "done")
+    assert run(f"--dense={tmp_path}")[0] == 2
+    assert "--dense must be a run with a dense network" in capsys.readouterr().err
 
 
 def test_flags_are_read_over_the_search_of_the_script(run, tmp_path):
@@ -89,12 +127,14 @@ def test_bad_values_are_named_as_typed(run, capsys, flag, message):
 
 @pytest.mark.slow
 @pytest.mark.long
-def test_workers_find_what_this_process_finds(run, tmp_path):
-    first = run("--executor=process")
-    (tmp_path / "run").rename(tmp_path / "process")
+@pytest.mark.parametrize("executor", ["process", "ray"])
+def test_workers_find_what_this_process_finds(run, tmp_path, executor):
+    pytest.importorskip(executor) if executor == "ray" else None
+    first = run(f"--executor={executor}")
+    (tmp_path / "run").rename(tmp_path / executor)
     assert run()[1] == first[1]
     results = [
-        json.loads((tmp_path / name / "result.json").read_text()) for name in ("run", "process")
+        json.loads((tmp_path / name / "result.json").read_text()) for name in ("run", executor)
     ]
     for result in results:
         del result["wall_s"], result["compilations"]

@@ -51,7 +51,7 @@ def legend(figure):
 
 
 def test_candidates_end_where_they_were_cut_and_the_failed_one_with_a_cross():
-    figure = plots.plot_perplexity(TRIALS, history("dense", [88.0, 78.0, 72.0]))
+    figure = plots.plot_measure(TRIALS, history("dense", [88.0, 78.0, 72.0]))
     cut, failed = lines(figure, "other candidates")
     assert cut.get_xdata().tolist() == [1, 2] and cut.get_marker() == "o"
     assert failed.get_xdata().tolist() == [1] and failed.get_marker() == "x"
@@ -62,13 +62,13 @@ def test_candidates_end_where_they_were_cut_and_the_failed_one_with_a_cross():
 
 @pytest.mark.parametrize(("unigram", "scale"), [(100.0, "linear"), (700.0, "log")])
 def test_perplexities_are_drawn_on_a_logarithmic_axis_where_they_range_widely(unigram, scale):
-    figure = plots.plot_perplexity(TRIALS, history("dense", [88.0, 78.0]), unigram)
+    figure = plots.plot_measure(TRIALS, history("dense", [88.0, 78.0]), unigram)
     assert figure.axes[0].get_yscale() == scale
     assert ("log scale" in figure.axes[0].get_ylabel()) == (scale == "log")
 
 
 def test_dense_network_without_a_history_is_a_level_line():
-    figure = plots.plot_perplexity(TRIALS, history("dense", [60.0], first=0))
+    figure = plots.plot_measure(TRIALS, history("dense", [60.0], first=0))
     (line,) = lines(figure, "dense, as given")
     assert list(line.get_ydata()) == [60.0, 60.0]
 

@@ -6,10 +6,12 @@ import shutil
 
 import pytest
 from browser import CHROMIUM, Browser
+from matplotlib.image import imread
 from searches import cut_short, up_to
 
+from lsh_jax import plots
 from lsh_jax.machine import locked
-from lsh_jax.report import write_comparison, write_report
+from lsh_jax.report import add_figure, write_comparison, write_report
 from lsh_jax.report.formatting import MISSING
 from lsh_jax.search.ledger import Ledger
 
@@ -37,7 +39,7 @@ FAINT = """(() => {
   const faint = [];
   for (const element of document.querySelectorAll("body *")) {
     const own = [...element.childNodes].some((n) => n.nodeType === 3 && n.data.trim());
-    if (!own || !element.checkVisibility() || element.closest(".card")) continue;
+    if (!own || !element.checkVisibility()) continue;
     const style = getComputedStyle(element);
     const colour = element.closest("svg") ? style.fill : style.color;
     const [a, b] = [light(parse(colour)), light(behind(element))].sort((x, y) => y - x);
@@ -66,7 +68,8 @@ def check_quiet(browser, path):
     """No error, no refusal by the policy, and no request but that for the page."""
     assert not browser.named("Log.entryAdded", "Runtime.exceptionThrown")
     requests = browser.named("Network.requestWillBeSent")
-    assert {request["request"]["url"] for request in requests} == {path.as_uri()}
+    asked = {request["request"]["url"] for request in requests}
+    assert {url for url in asked if not url.startswith("data:")} == {path.as_uri()}
 
 
 def winner(page):
@@ -238,7 +241,14 @@ def test_a_comparison_is_drawn_and_text_stands_out(browser, finished, tmp_path):
         assert browser.run("document.documentElement.scrollWidth") == 360
 
 
-@pytest.mark.parametrize("how", [{"script": False}, {"media": "print", "scheme": "dark"}])
+@pytest.mark.parametrize(
+    "how",
+    [
+        {"script": False},
+        {"script": False, "scheme": "dark"},
+        {"media": "print", "scheme": "dark"},
+    ],
+)
 def test_without_script_and_on_paper_the_pictures_are_seen(browser, page, how):
     browser.open(page, **how)
     pictures = "[...document.querySelectorAll('.card svg')]"
@@ -246,6 +256,33 @@ def test_without_script_and_on_paper_the_pictures_are_seen(browser, page, how):
     assert browser.run(f"{pictures}.length") > 4
     assert browser.run(SHOWN.format(".chart")) == browser.run(SHOWN.format(".controls")) == 0
     assert browser.run(FAINT) == []
+    dark = how.get("media") != "print" and how.get("scheme") == "dark"
+    ground = "getComputedStyle(document.querySelector('.card svg .axes, .card svg path')).fill"
+    assert browser.run(ground) == ("rgb(28, 35, 43)" if dark else "rgb(255, 255, 255)")
+
+
+@pytest.mark.parametrize(
+    ("how", "light"),
+    [
+        ({"scheme": "light"}, True),
+        ({"scheme": "dark"}, False),
+        ({"scheme": "dark", "media": "print"}, True),
+    ],
+)
+def test_a_figure_of_ones_own_is_as_light_as_the_page(browser, page, tmp_path, how, light):
+    run = shutil.copytree(page.parent, tmp_path / "run")
+    add_figure(run, "own", plots.plot_budget(70, 24, 192), "Own", "own")
+    write_report(run)
+    browser.open(run / "report.html", **how)
+    check_quiet(browser, run / "report.html")
+    assert browser.run("document.querySelector('img').naturalWidth > 100")
+    browser.picture(tmp_path / "page.png")
+    box = browser.run(
+        "(() => { const box = document.querySelector('img').getBoundingClientRect();"
+        "return [box.x, box.y].map(Math.round); })()"
+    )
+    drawn = imread(tmp_path / "page.png")[box[1] + 3, box[0] + 3, :3]
+    assert (drawn.mean() > 0.5) == light
 
 
 def test_text_of_a_stranger_neither_runs_nor_asks_for_anything(browser, page, tmp_path):
@@ -258,10 +295,16 @@ def test_text_of_a_stranger_neither_runs_nor_asks_for_anything(browser, page, tm
         line["controls"] = dict.fromkeys(line["controls"], HOSTILE)
         line["reason"] = HOSTILE if line["status"] == "failed" else None
     (run / "trials.jsonl").write_text("".join(f"{json.dumps(line)}\n" for line in lines))
+    add_figure(run, "own", plots.plot_budget(70, 24, 192), HOSTILE[:20], "own", HOSTILE)
+    told = json.loads((run / "figures" / "own.json").read_text())
+    picture = '<svg xmlns="http://www.w3.org/2000/svg"><script>window.broken = 3</script></svg>'
+    (run / "figures" / "own.svg").write_text(picture)
+    (run / "figures" / "own.json").write_text(json.dumps(told | {"alt": HOSTILE[:60]}))
     write_report(run)
     browser.open(run / "report.html")
     check_quiet(browser, run / "report.html")
-    assert browser.run("window.broken === undefined && document.querySelector('img') === null")
+    assert browser.run("window.broken === undefined")
+    assert browser.run("document.querySelectorAll('img').length === 1")  # the one that is added
     assert browser.run(SHOWN.format(".chart")) > 3
     assert HOSTILE in browser.run("document.body.textContent")
 

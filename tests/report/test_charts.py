@@ -58,7 +58,7 @@ def test_spectra_have_a_frame_an_epoch_with_the_dense_network_in_each(finished):
 
 def test_curves_hold_what_the_ledger_holds(finished):
     run = read_run(finished)
-    drawn = {line.name: line for line in series.perplexity_chart(run).frames[0].lines}
+    drawn = {line.name: line for line in series.measure_chart(run).frames[0].lines}
     ledger = Ledger(finished / "trials.jsonl")
     for trial in run.candidates:
         known = [r for r in ledger.history(trial) if r.val_perplexity is not None]
@@ -106,6 +106,6 @@ def test_curves_stand_out_from_their_card_in_both_themes(theme):
     colours = dict(
         re.findall(r"--([\w-]+): (#\w{6})", re.findall(r":root \{(.*?)\}", style, re.S)[theme])
     )
-    for look in ("ink", "seed", "winner", "finalist", "other", "unigram", "noise", "chosen"):
+    for look in ("ink", "seed", "winner", "finalist", "other", "baseline", "noise", "chosen"):
         low, high = sorted(luminance(colours[name]) for name in (look, "card"))
         assert (high + 0.05) / (low + 0.05) >= 3, look

@@ -2,6 +2,7 @@
 
 import json
 import random
+import re
 import shutil
 
 import pytest
@@ -99,6 +100,8 @@ def test_what_cannot_be_compared_is_refused_in_one_line(finished, tmp_path, caps
         assert capsys.readouterr().err.count("\n") == 1
     with pytest.raises(SystemExit):
         main([str(finished), f"--out={page}"])
+    with pytest.raises(ConfigError, match="must not end in"):
+        write_comparison([finished, tmp_path], tmp_path / "page.md")
     with pytest.raises(ConfigError, match="two at least, got 1"):
         write_comparison([finished], page)
     assert not page.exists()
@@ -110,3 +113,11 @@ def test_the_page_goes_to_the_working_directory_if_not_told_otherwise(
     monkeypatch.chdir(tmp_path)
     assert main([str(finished), str(other)]) == 0
     assert capsys.readouterr().out == "compare.html\n" and (tmp_path / "compare.html").is_file()
+    markdown = (tmp_path / "compare.md").read_text()
+    assert markdown.startswith("# Comparison of 2 searches\n")
+    for run in (finished, other):
+        result = json.loads((run / "result.json").read_text())
+        assert number(result["dense"]["test_perplexity"]) in markdown
+    titles = [line for line in markdown.splitlines() if line.startswith("## ")]
+    page = (tmp_path / "compare.html").read_text()
+    assert titles == [f"## {title}" for title in re.findall("<h2>(.*)</h2>", page)]

@@ -13,6 +13,7 @@ from lsh_jax.config import ConfigError, SpaceConfig
 from lsh_jax.search.dense import SearchError, foreign_dense, load_dense
 from lsh_jax.search.hyperpruning import hyperprune
 from lsh_jax.search.ledger import Ledger
+from lsh_jax.search.measure import Measure
 from lsh_jax.search.trial import DENSE
 from lsh_jax.sparsity import controls
 
@@ -152,6 +153,28 @@ def test_resuming_with_other_settings_is_refused_with_the_difference(
 ):
     with pytest.raises(ConfigError, match=r"search\.ask_batch was 4 and is 3"):
         hyperprune(toy_task(), search_config(ask_batch=3), out=straight[1], resume=True)
+
+
+def test_the_measure_is_recorded_and_a_run_begun_without_one_goes_on(
+    toy_task, search_config, tmp_path
+):
+    measure, run = Measure("rms", 0.5, "no-change"), tmp_path / "run"
+    found = hyperprune(toy_task(measure=measure), search_config(), out=run)
+    config = json.loads((run / "config.json").read_text())
+    told = {"kind": "rms", "scale": 0.5, "baseline": "no-change"}
+    assert config.pop("measure") == found.result["measure"] == told
+    for network in ("best", "dense"):
+        own = found.result[network]
+        assert own["test_perplexity"] == pytest.approx(math.exp(own["test_nll"]))
+        assert own["val_perplexity"] == pytest.approx(math.exp(own["val_nll"]))
+    assert found.result["unigram_perplexity"] is None
+    assert found.result["baseline_nll"] == {"validation": 3.0, "test": 3.1}
+    (run / "config.json").write_text(json.dumps(config))  # as an earlier version left it
+    (run / "result.json").unlink()
+    before = lines(run)
+    assert hyperprune(toy_task(measure=measure), search_config(), out=run, resume=True)
+    assert lines(run) == before
+    assert json.loads((run / "result.json").read_text())["measure"] == told
 
 
 def test_a_second_process_on_the_same_run_is_refused(toy_task, search_config, tmp_path):
@@ -343,6 +366,11 @@ def test_candidates_that_have_not_begun_to_learn_are_told_of(toy_task, search_co
     hyperprune(task, search_config(), out=tmp_path / "run", on_event=listen)
     # The toy's nll is above 1 at first, for all of them.
     assert notices[0].startswith("5 of 5 candidates are scored while no better than the unigram")
+    notices.clear()
+    task = task._replace(measure=Measure("rms", 1.0, "no-change"))
+    hyperprune(task, search_config(), out=tmp_path / "other", on_event=listen)
+    assert "no better than the no-change rms error: their scores say little" in notices[0]
+    assert notices[0].endswith("more data")
 
 
 @pytest.fixture(scope="module")

@@ -11,6 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from lsh_jax.config import ConfigError
+from lsh_jax.search.measure import PERPLEXITY
 from lsh_jax.search.task import Task, TrainInfo
 from lsh_jax.types import Hyper
 
@@ -32,7 +33,7 @@ def nll_of(state) -> float:
     return toy_nll(int(death), rate, float(state["segments"]) / SEGMENTS, recipe)
 
 
-def make_task(fails=None, seed=0, trained=None):
+def make_task(fails=None, seed=0, trained=None, measure=PERPLEXITY):
     """`fails(controls, epoch)`, called in every segment, may return a value that spoils the nll."""
 
     def init(key, controls, hyper):
@@ -86,9 +87,10 @@ def make_task(fails=None, seed=0, trained=None):
         fingerprint=lambda: f'{{"toy": 1, "seed": {seed}}}',
         segments_per_epoch=SEGMENTS,
         hyper=Hyper(1.0, 1.0, 0.0, 0.0, 0.0, 0.0, 0.0),
-        with_seed=lambda other: make_task(fails, other, trained),
+        with_seed=lambda other: make_task(fails, other, trained, measure),
         save=save,
         baseline_nll={"validation": 3.0, "test": 3.1},
+        measure=measure,
     )
 
 
