@@ -30,7 +30,7 @@ SECTIONS = {  # by the start of their headings
     "trials": "Trials",
     "cost": "What it cost",
 }
-WIDTH, HEIGHT, MARGIN = 920, 1000, 16  # pixels; what is higher is cut
+WIDTH, HEIGHT, MARGIN = 920, 955, 16  # pixels; what is higher is cut
 COLOURS = 96
 FLAGS = (
     "--headless=new --no-sandbox --disable-gpu --hide-scrollbars --no-first-run --disable-sync "

@@ -17,7 +17,6 @@ from lsh_jax.cli.own_task import OwnTask, run_own_task
 import jax.numpy as jnp
 
 import lsh_jax
-from lsh_jax.search.measure import Measure
 from lsh_jax.sequence_data import adding_problem
 from lsh_jax.sequence_models import gaussian_nll, make_sequence_model
 
@@ -66,7 +65,7 @@ def make_task(seed):
         clip=1.0,
         gates=MODEL.gates,
         baseline_nll={"validation": always_one(5000, 6000), "test": always_one(6000, 7000)},
-        measure=Measure("rms", SCALE, "always-1"),
+        measure=lsh_jax.Measure("rms", SCALE, "always-1"),
         seed=seed,
     )
 

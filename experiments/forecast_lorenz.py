@@ -19,7 +19,6 @@ import numpy as np
 import lsh_jax
 from lsh_jax.plots.exponents import plot_exponents
 from lsh_jax.report import add_figure
-from lsh_jax.search.measure import Measure
 from lsh_jax.sequence_data import lorenz63, sample_flow
 from lsh_jax.sequence_models import gaussian_nll, make_sequence_model
 
@@ -52,7 +51,7 @@ def make_task(seed):
         clip=30.0,
         gates=MODEL.gates,
         baseline_nll={name: float(total / count) for name, (total, count) in unchanged.items()},
-        measure=Measure("rms", SCALE, "no-change"),
+        measure=lsh_jax.Measure("rms", SCALE, "no-change"),
         seed=seed,
     )
 

@@ -49,6 +49,7 @@ if TYPE_CHECKING:
     from lsh_jax.saved_params import load_params, save_params
     from lsh_jax.search.hyperpruning import hyperprune
     from lsh_jax.search.language_model_task import make_language_model_task
+    from lsh_jax.search.measure import Measure
     from lsh_jax.search.process_executor import ProcessExecutor
     from lsh_jax.search.ray_executor import RayExecutor
     from lsh_jax.search.sequence_batches import SequenceBatches, cut_batches
@@ -65,6 +66,7 @@ __all__ = (
     "Hyper",
     "LanguageModel",
     "LyapunovResult",
+    "Measure",
     "ModelConfig",
     "ProcessExecutor",
     "RayExecutor",
@@ -158,6 +160,7 @@ _MODULES = {
     "lsh_jax.saved_params": ("load_params", "save_params"),
     "lsh_jax.search.hyperpruning": ("hyperprune",),
     "lsh_jax.search.language_model_task": ("make_language_model_task",),
+    "lsh_jax.search.measure": ("Measure",),
     "lsh_jax.search.process_executor": ("ProcessExecutor",),
     "lsh_jax.search.ray_executor": ("RayExecutor",),
     "lsh_jax.search.sequence_batches": ("SequenceBatches", "cut_batches"),

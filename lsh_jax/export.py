@@ -97,6 +97,7 @@ def write_optuna_study(run: pathlib.Path, storage: str, study_name: str | None =
     """
     try:
         import optuna
+        import sqlalchemy.pool  # comes with it
     except ImportError as error:
         raise ConfigError(
             '`optuna` must be installed to write a study: pip install "lsh-jax[optuna]".'
@@ -105,7 +106,11 @@ def write_optuna_study(run: pathlib.Path, storage: str, study_name: str | None =
     name = read.name if study_name is None else study_name
     trials = _frozen_trials(read)
     try:
-        study = optuna.create_study(study_name=name, storage=storage, direction="minimize")
+        # Without a pool every connection is closed after its use.
+        database = optuna.storages.RDBStorage(
+            storage, engine_kwargs={"poolclass": sqlalchemy.pool.NullPool}
+        )
+        study = optuna.create_study(study_name=name, storage=database, direction="minimize")
         study.set_user_attr("metric", read.search.get("metric"))
         study.set_user_attr("measure", read.measure.name)
         study.add_trials(trials)

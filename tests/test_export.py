@@ -127,7 +127,9 @@ def optuna():
 def study_of(optuna, run, tmp_path):
     storage = f"sqlite:///{tmp_path / 'study.db'}"
     write_optuna_study(run, storage)
-    return optuna.load_study(study_name=run.name, storage=storage)
+    pool = {"poolclass": pytest.importorskip("sqlalchemy.pool").NullPool}  # leaves nothing open
+    database = optuna.storages.RDBStorage(storage, engine_kwargs=pool)
+    return optuna.load_study(study_name=run.name, storage=database)
 
 
 def test_every_trial_of_a_finished_run_has_its_state_and_the_score_it_was_judged_by(

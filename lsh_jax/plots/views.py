@@ -61,12 +61,14 @@ def plot_spectrum(
     if errors is not None and errors.shape != values.shape:
         raise ValueError(f"`std_error` must have the shape {values.shape}, got {errors.shape}.")
     axes = _axes(ax, "Lyapunov spectrum", "index of the exponent", "exponent, nats per step")
+    if not axes.lines:
+        axes.axhline(0, color=FAINT, lw=0.8, zorder=0)
+    first = len(axes.lines) - 1  # curves that are there already keep their looks to themselves
     for layer, own in enumerate(values):
         name = label or ""
         if len(values) > 1:
             name = f"{name} layer {layer + 1}".strip()
-        draw_spectrum(axes, layer, name, own, None if errors is None else errors[layer])
-    axes.axhline(0, color=FAINT, lw=0.8, zorder=0)
+        draw_spectrum(axes, first + layer, name, own, None if errors is None else errors[layer])
     axes_legend(axes)
     return axes
 

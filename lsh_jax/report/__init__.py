@@ -26,7 +26,7 @@ __all__ = ["add_figure", "headline", "write_comparison", "write_report"]
 _REFRESH = 30  # seconds
 
 
-def write_report(run: pathlib.Path) -> None:
+def write_report(run: pathlib.Path | str) -> None:
     """Writes report.html and report.md into the directory of a search, finished or not.
 
     Args:
@@ -36,7 +36,7 @@ def write_report(run: pathlib.Path) -> None:
       ConfigError: when it is not that of a search.
       LedgerError: when its ledger cannot be read.
     """
-    refresh = None
+    run, refresh = pathlib.Path(run), None
     if is_finished(run):
         read = read_run(run)
         parts = _finished_sections(read, run)

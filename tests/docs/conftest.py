@@ -15,19 +15,20 @@ sys.path += [str(pathlib.Path(__file__).parent), str(ROOT / "docs" / "hooks")]
 
 # A search that trains in seconds and ends with a model and a report.
 TINY = (
-    "--data=text --model.hidden-size=8 --model.embed-size=8 --model.vocab-size=14 "
+    "--data=text --model.hidden-size=8 --model.embed-size=8 --model.vocab-size=48 "
     "--train.batch-size=4 --train.bptt=8 --train.segments-per-epoch=2 --train.eval-batch-size=4 "
     "--spectrum.length=20 --spectrum.burn-in=5 --spectrum.batch=2 --max-evals=4 --e0=2 "
     "--final-epochs=4 --space.update-every=0.5 --space.init=uniform"
 ).split()
 WORDS = "the state of our union is strong and we will make it so for all".split()
+WORDS += [f"word{number}" for number in range(40)]  # more than the model has room for
 
 
 def write_text(folder, pattern):
-    """Writes the three parts of a small corpus, 250, 40 and 40 lines of WORDS."""
+    """Writes the three parts of a small corpus, 250, 100 and 100 lines of WORDS."""
     folder.mkdir(parents=True)
     rng = np.random.default_rng(0)
-    for name, lines in (("train", 250), ("valid", 40), ("test", 40)):
+    for name, lines in (("train", 250), ("valid", 100), ("test", 100)):
         starts = rng.integers(len(WORDS), size=lines)
         steps = rng.integers(1, 3, size=(lines, 8)).cumsum(axis=1)
         places = (starts[:, None] + steps) % len(WORDS)

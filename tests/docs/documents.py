@@ -1,4 +1,4 @@
-"""The blocks of code in the pages of `docs/`, and the marks that say how they are tried."""
+"""The blocks of code in the README and in `docs/`, and the marks that say how they are tried."""
 
 import pathlib
 import re
@@ -6,7 +6,8 @@ from typing import NamedTuple
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 DOCS = ROOT / "docs"
-PAGES = sorted(path.relative_to(DOCS).as_posix() for path in DOCS.rglob("*.md"))
+README = "../README.md"
+PAGES = [README, *sorted(path.relative_to(DOCS).as_posix() for path in DOCS.rglob("*.md"))]
 MARKS = {
     "python": ("raises",),
     "sh": ("dry-run", "parsed", "set-up", "fails"),
@@ -38,7 +39,7 @@ class Block(NamedTuple):
 
     @property
     def place(self):
-        return f"docs/{self.page}:{self.line}"
+        return f"{'README.md' if self.page == README else f'docs/{self.page}'}:{self.line}"
 
 
 def blocks(page):

@@ -1,4 +1,4 @@
-"""Every block of code in `docs/` is tried; these are the rules, by the word behind the fence.
+"""Every block of code in the README and in `docs/` is tried, by the word behind its fence.
 
 python  All blocks of a page run in order, in one namespace, in a folder that holds a finished
         search (runs/RUN), a model of PyTorch (model.npz, words.txt), two small corpora (TEXT, PTB)
@@ -12,7 +12,9 @@ sh      Runs as it is printed, in such a folder, after what stands above it on t
         `<!-- parsed -->`   it needs hardware or hours: bash and the programs read it, no more
         `<!-- set-up -->`   it makes an environment: as the Makefile and pyproject.toml say
 json, toml, yaml   are parsed.
-text    is output, math a formula. Any other word, and a mark that is none of these, is an error.
+text    is output, math a formula, bibtex a reference.
+
+Any other word, and a mark that is none of these, is an error.
 """
 
 import argparse
@@ -30,12 +32,12 @@ import tomllib
 import jax
 import pytest
 import yaml
-from documents import MARKS, PAGES, ROOT, blocks, commands
+from documents import MARKS, PAGES, README, ROOT, blocks, commands
 from settings_flags import parser_of
 
 BLOCKS = [block for page in PAGES for block in blocks(page)]
 PARSED = {"json": json.loads, "toml": tomllib.loads, "yaml": yaml.safe_load}
-LANGUAGES = {*MARKS, *PARSED, "text", "math"}
+LANGUAGES = {*MARKS, *PARSED, "text", "math", "bibtex"}
 EXECUTED = ("", "dry-run", "fails")  # marks of shell blocks that run
 # Pages whose Python takes more than a few seconds.
 SLOW = {
@@ -78,6 +80,8 @@ def test_every_block_is_of_a_known_kind():
 )
 def test_the_python_of_a_page_runs(page, folder, monkeypatch, user_session):
     monkeypatch.chdir(folder)
+    if page == README:  # which has the command in between that makes it
+        (folder / "runs" / "first").symlink_to("RUN")
     run_blocks([block for block in blocks(page) if block.language == "python"], folder, {})
 
 

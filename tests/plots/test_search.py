@@ -1,3 +1,4 @@
+import dataclasses
 import inspect
 import re
 
@@ -9,6 +10,7 @@ from matplotlib.figure import Figure
 from lsh_jax import plots
 from lsh_jax.report.svg import to_svg
 from lsh_jax.search.ledger import Record
+from lsh_jax.search.measure import Measure
 
 
 def history(trial, perplexities, distances=None, *, first=1, status="ok"):
@@ -58,6 +60,17 @@ def test_candidates_end_where_they_were_cut_and_the_failed_one_with_a_cross():
     (winner,) = lines(figure, "winner")
     assert winner.get_ydata().tolist() == [90.0, 80.0, 70.0]
     assert legend(figure) == ["winner", "other finalists", "other candidates", "dense"]
+
+
+def test_an_axis_of_an_nll_is_linear_and_its_line_is_named_as_it_is():
+    dense = [dataclasses.replace(r, val_nll=r.val_perplexity) for r in history("dense", [1.0, 2.0])]
+    figure = plots.plot_measure(TRIALS, dense, 700.0, Measure(baseline="no $x$"))
+    axes = figure.axes[0]
+    assert axes.get_yscale() == "linear"
+    assert axes.get_ylabel() == "validation nll, nats per prediction"
+    assert r"no \$x\$" in [line.get_label() for line in axes.lines]
+    (drawn,) = lines(figure, "dense")
+    assert list(drawn.get_ydata()) == [1.0, 2.0]
 
 
 @pytest.mark.parametrize(("unigram", "scale"), [(100.0, "linear"), (700.0, "log")])

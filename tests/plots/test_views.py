@@ -63,6 +63,13 @@ def test_layers_of_a_spectrum_are_curves_and_no_band_is_drawn_without_errors():
     assert plots.plot_spectrum([1.0]).get_legend() is None
 
 
+def test_a_second_spectrum_in_the_same_axes_has_a_colour_of_its_own():
+    axes = plots.plot_spectrum([0.5, -1.0], label="one")
+    assert plots.plot_spectrum([0.4, -1.2], label="two", ax=axes) is axes
+    one, two = (line for line in axes.lines if line.get_label() in ("one", "two"))
+    assert one.get_color() != two.get_color()
+
+
 @pytest.mark.parametrize(
     ("exponents", "error", "complaint"),
     [(np.zeros((1, 2, 3)), None, "`exponents` must be"), ([1.0, 2.0], [1.0], "`std_error` must")],

@@ -102,7 +102,7 @@ def luminance(colour):
 
 @pytest.mark.parametrize("theme", [0, 1])
 def test_curves_stand_out_from_their_card_in_both_themes(theme):
-    style = resources.files("lsh_jax.report").joinpath("page.css").read_text()
+    style = resources.files("lsh_jax.report").joinpath("palette.css").read_text()
     colours = dict(
         re.findall(r"--([\w-]+): (#\w{6})", re.findall(r":root \{(.*?)\}", style, re.S)[theme])
     )
