@@ -31,10 +31,9 @@ def penn_treebank() -> pathlib.Path:
 
 @pytest.fixture(scope="session")
 def runs(tmp_path_factory) -> pathlib.Path:
-    """What the documents' examples find: runs whose model has random weights, a model of torch.
+    """What the documents' examples find: a run whose model has random weights, a model of torch.
 
-    The model of runs/RUN and runs/first is pruned by half; model.npz is a state dict, of the words
-    in words.txt.
+    The model of runs/RUN is pruned by half; model.npz is a state dict, of the words in words.txt.
     """
     import numpy as np
 
@@ -45,9 +44,7 @@ def runs(tmp_path_factory) -> pathlib.Path:
     params = model.init(jax.random.key(0))
     masks = jax.tree.map(lambda leaf: abs(leaf) > 0.05, params)
     folder = tmp_path_factory.mktemp("documents")
-    for run in ("RUN", "first"):
-        model_folder = folder / "runs" / run / "model"
-        save_model(model_folder, model, apply_masks(params, masks), masks, words)
+    save_model(folder / "runs" / "RUN" / "model", model, apply_masks(params, masks), masks, words)
     tests = pathlib.Path(__file__).parent
     references = (tests / "references" / "torch_language_models.json").read_text()
     np.savez(folder / "model.npz", **json.loads(references)["lstm"]["state_dict"])

@@ -130,7 +130,7 @@ def _values(hint: Any) -> str:
 
 def _shown(value: Any) -> str | None:
     """A default as it would be typed."""
-    if value in (None, (), ""):
+    if value in (None, (), [], ""):
         return None
     if isinstance(value, (tuple, list)):
         return ",".join(map(str, value))
