@@ -1,6 +1,6 @@
 """Makes the pictures of the documentation from a run of the quick preset and from the library.
 
-    python experiments/hypersearch.py --out=runs/quick     # seed 0, 2 to 3 minutes on 2 cores
+    python experiments/hypersearch.py --out=runs/quick     # seed 0, about 3 minutes on 2 cores
     python docs/make_pictures.py runs/quick                # a minute or two
 
 Writes docs/pictures/*.svg (--out). `--only search,gates` makes some of them.

@@ -50,7 +50,7 @@ def ls_distance(
 
     Works under `jit`, `vmap` and `grad`; the gradient is zero, not NaN, where the spectra agree.
     The sorted l2 distance divided by the square root of the number of exponents is the
-    Wasserstein-2 distance between the two sets of exponents; w1 is Wasserstein-1.
+    Wasserstein-2 distance between the two sets of exponents of a layer; w1 is Wasserstein-1.
 
     Args:
       a: a spectrum, [K], [L, K] or a tuple of [K] arrays.

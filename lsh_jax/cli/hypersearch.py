@@ -47,7 +47,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
       arguments: without the program's name; those of the process if not given.
 
     Returns:
-      The exit status: 0 done, 1 failed, 2 bad input, 130 interrupted.
+      The exit status: 0 done, 1 failed, 2 bad input, 130 interrupted, 143 terminated.
     """
     return run_command(Command(parse, _search, run_directory), arguments)
 

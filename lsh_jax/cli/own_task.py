@@ -115,7 +115,7 @@ def run_own_task(own: OwnTask, arguments: Sequence[str] | None = None) -> int:
       arguments: without the program's name; those of the process if not given.
 
     Returns:
-      The exit status, 0 done, 1 failed, 2 bad input, 130 interrupted.
+      The exit status, 0 done, 1 failed, 2 bad input, 130 interrupted, 143 terminated.
     """
     command = Command(
         parse=functools.partial(_parse, own),

@@ -27,9 +27,12 @@ def describe_plan(settings: Settings, task: Task, workers: int) -> str:
     """
     dense = controls(DENSE)
     state = task.init(jax.random.key(0), dense, task.hyper)
+    started = 0.0
+    for _ in range(2):  # the first compiles; each takes the state of the last, as it may donate it
+        started = time.perf_counter()
+        state, _ = jax.block_until_ready(task.train(state, dense, task.hyper, 1))
+    epoch = task.segments_per_epoch * (time.perf_counter() - started)
     exponents, _ = task.spectrum(state)
-    segments = task.segments_per_epoch
-    epoch = segments * _seconds(lambda: task.train(state, dense, task.hyper, 1))
     epoch += _seconds(lambda: task.evaluate(state, "validation"))
     epoch += _seconds(lambda: task.spectrum(state))
     steps = phases(settings)

@@ -33,7 +33,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
       arguments: without the program's name; those of the process if not given.
 
     Returns:
-      The exit status: 0 done, 1 failed, 2 bad input, 130 interrupted.
+      The exit status: 0 done, 1 failed, 2 bad input, 130 interrupted, 143 terminated.
     """
     directory = lambda settings: run_directory(settings, "dense-")  # noqa: E731
     return run_command(Command(parse, _train, directory), arguments)

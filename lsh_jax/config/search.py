@@ -181,13 +181,13 @@ class SearchConfig(Config):
             )
 
     def _check_first_score(self) -> None:
-        """A candidate is first scored after an update of its topology: until then all are alike."""
+        """A candidate is first scored after an update of its topology, in which its rules show."""
         updating = [every for every in self.space.update_every if every < math.inf]
         slowest = max(updating, default=0.0)
         if self.e0 <= slowest:
             raise ConfigError(
                 f"`e0` must exceed `space.update_every`, got e0={self.e0} and update_every="
-                f"{slowest:g}: before a topology update has taken effect all candidates of one "
-                "init are the same network. Raise e0, or update within the epoch "
+                f"{slowest:g}: before a topology update has taken effect candidates differ by "
+                "chance, not by their rules. Raise e0, or update within the epoch "
                 "(--space.update-every=0.25)."
             )

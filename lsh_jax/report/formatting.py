@@ -19,7 +19,8 @@ def number(value: float | None, digits: int = 4) -> str:
 
 def signed(value: float, decimals: int = 4) -> str:
     """A difference, with its sign."""
-    return f"{value:+.{decimals}f}".replace("-", _MINUS)
+    form = f"+.{decimals}f" if abs(value) < 1e15 else "+.4g"
+    return f"{value:{form}}".replace("-", _MINUS)
 
 
 def percent(share: float, digits: int = 1) -> str:

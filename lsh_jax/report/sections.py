@@ -31,6 +31,7 @@ SCORES = {
     "death-rate": "minus the death rate",
     "none": "a random number",
 }
+_MOST_NATS = 690  # of which exp is a number
 
 
 def subtitle(run: Run) -> str:
@@ -149,9 +150,9 @@ def _change(run: Run) -> str:
     if not measure.has_ratios:
         return signed(change)
     if measure.kind == "perplexity":
-        return f"{signed(100 * math.expm1(change), 1)} %"
+        return f"{signed(100 * math.expm1(change), 1)} %" if change < _MOST_NATS else MISSING
     best, dense = (of_network(measure, run.result[name], "test") for name in ("best", "dense"))
-    return f"{signed(100 * (best / dense - 1), 1)} %" if best and dense else MISSING
+    return f"{signed(100 * (best / dense - 1), 1)} %" if dense and best is not None else MISSING
 
 
 def _epoch(epoch: int | None) -> str:

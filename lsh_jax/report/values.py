@@ -107,9 +107,8 @@ _POSITIVE = Kind("a whole number from 1", lambda value: _is_whole(value) and val
 _NUMBER = Kind("a number", is_number)
 _AMOUNT = Kind("a number from 0", lambda value: is_number(value) and value >= 0)
 _EPOCHS = Kind("a number of epochs", lambda value: is_number(value) and 0 <= value < 1e15)
-_PERPLEXITY = Kind("a number above 0", lambda value: is_number(value) and value > 0)
+_PERPLEXITY = _AMOUNT  # exp of an nll far below 0 is 0
 _SHARE = Kind("a share from 0 to 1", lambda value: is_number(value) and 0 <= value <= 1)
-_DIFFERENCE = Kind("a difference of nll", lambda value: is_number(value) and abs(value) < 700)
 _TEXT = Kind("text", lambda value: isinstance(value, str))
 _OBJECT = Kind("an object", lambda value: isinstance(value, dict) and is_shallow(value))
 _MEASURE = {
@@ -171,9 +170,9 @@ RESULT: Expected = {
         "nonzeros": _COUNT,
     },
     "beats_dense": {
-        "difference": _DIFFERENCE,
-        "low": _DIFFERENCE,
-        "high": _DIFFERENCE,
+        "difference": _NUMBER,
+        "low": _NUMBER,
+        "high": _NUMBER,
         "level?": _NUMBER,
     },
     "budget": {
@@ -223,7 +222,7 @@ FIGURE: Expected = {
         lambda value: isinstance(value, str) and len(value) <= 4000,
     ),
     "file": Kind(
-        "a file's name",
+        "a file's name of a-z, 0-9, _ and - that ends in .svg or .png",
         lambda value: (
             isinstance(value, str) and bool(re.fullmatch(r"[a-z0-9_-]{1,60}\.(svg|png)", value))
         ),

@@ -199,8 +199,11 @@ def record_settings(
     check_vacant(run, resume=resume)
     path = run / "config.json"
     if resume and path.is_file():
-        recorded = {n: value for n, value in read_settings(run).items() if n not in (free or {})}
-        found = list(differences(recorded, json.loads(json.dumps(settings))))
+        old, new = (
+            {name: value for name, value in both.items() if name not in (free or {})}
+            for both in (read_settings(run), json.loads(json.dumps(settings)))
+        )
+        found = list(differences(old, new))
         # The fingerprint repeats what other settings say; alone, it says it all.
         found = [text for text in found if not text.startswith("fingerprint")] or found
         if found:

@@ -127,7 +127,7 @@ def _answers_in_short(findings: Findings, epoch: int) -> str:
     for name, study in findings["studies"].items():
         search = findings["searches"].get(name)
         effects = [Estimate(*study["all"]["epochs"][str(epoch)]["claims"][0]["effect"])]
-        for rival in ("loss, averaged", FULL) if search else ():
+        for rival in ("loss", "loss, averaged", FULL) if search else ():
             more = search["policies"][rival]["dense_free"]["more_than_lsh"]
             effects.append(Estimate(-more[0], -more[2], -more[1]))
         shown = [_interval(effect) for effect in effects]
@@ -137,9 +137,16 @@ def _answers_in_short(findings: Findings, epoch: int) -> str:
         ]
         if search:
             cells.append(f"{search['budget'] / search['full_search']:.2f}")
-        rows.append((name, *cells, *[""] * (4 - len(cells))))
-    head = ("study", "rank correlation more than by loss", "test perplexity against search by loss")
-    return _table((*head, "... against random, trained to the end", "share of all epochs"), rows)
+        rows.append((name, *cells, *[""] * (5 - len(cells))))
+    head = (
+        "study",
+        "rank correlation more than by loss",
+        "test perplexity against search by loss",
+        "... by loss of averaged weights",
+        "... random, trained to the end",
+        "share of all epochs",
+    )
+    return _table(head, rows)
 
 
 def _settings(studies: Mapping[str, Any], epoch: int) -> str:

@@ -5,6 +5,8 @@ import pathlib
 import re
 import sys
 
+import jax
+import jax.numpy as jnp
 import pytest
 
 from lsh_jax.cli.own_task import OwnTask, run_own_task
@@ -28,6 +30,18 @@ pytestmark = pytest.mark.usefixtures("no_compile_cache")
 
 def make_task(seed):
     return toy.make_task(seed=seed, measure=Measure("rms", 0.5, "no-change"))
+
+
+def make_donating_task(seed):
+    """That takes the arrays of a state as it trains, as `donate_argnums` may."""
+    task = make_task(seed)
+
+    def train(state, *settings):
+        own = jax.tree.map(jnp.copy, state)
+        jax.tree.map(lambda leaf: leaf.delete(), state)
+        return task.train(own, *settings)
+
+    return task._replace(train=train)
 
 
 @pytest.fixture
@@ -70,6 +84,13 @@ def test_a_dry_run_tells_rounds_disk_and_time_and_leaves_nothing(run, tmp_path, 
     assert ["dense", "1", "4", "4", "21.1", "%"] in rows
     assert re.search("Disk: about [0-9.]+ MiB of checkpoints and spectra", out)
     assert re.search("Time: about .*, .* s an epoch .*measured on one segment here", out)
+
+
+def test_a_dry_run_takes_a_task_that_donates_its_state(tmp_path, capsys):
+    own = OwnTask("toy", make_donating_task, SEARCH)
+    shared = [f"--out={tmp_path / 'run'}", f"--cache-dir={tmp_path / 'cache'}"]
+    assert run_own_task(own, [*shared, "--dry-run"]) == 0
+    assert "measured on one segment here" in capsys.readouterr().out
 
 
 def test_curves_are_written_for_tensorboard(run, tmp_path):

@@ -33,14 +33,14 @@ def figure(colour=WINNER):
     return made
 
 
-def png():
-    """A white pixel."""
+def png(width=1):
+    """A white pixel, which may say that it is wider."""
 
     def chunk(kind, data):
         whole = kind + data
         return struct.pack(">I", len(data)) + whole + struct.pack(">I", zlib.crc32(whole))
 
-    head = struct.pack(">IIBBBBB", 1, 1, 8, 0, 0, 0, 0)
+    head = struct.pack(">IIBBBBB", width, 1, 8, 0, 0, 0, 0)
     parts = [
         (b"IHDR", head),
         (b"IDAT", zlib.compress(b"\0\xff")),
@@ -103,6 +103,40 @@ def test_what_cannot_be_shown_is_refused_at_once(run, name, texts, complaint):
     assert not (run / "figures").exists()
 
 
+def test_a_picture_that_is_refused_leaves_the_run_as_it_was(run, tmp_path):
+    add_figure(run, "own", figure(), "Own", "own")
+    before = {path: path.read_bytes() for path in (run / "figures").iterdir()}
+    (tmp_path / "text.svg").write_text("no picture")
+    (tmp_path / "wide.png").write_bytes(png(width=2**27))
+    many = Figure()
+    many.add_subplot().scatter(range(50_000), range(50_000))
+    for picture, fault in (
+        (tmp_path / "text.svg", "is no picture"),
+        (tmp_path / "wide.png", "more than 67,108,864 pixels"),
+        (tmp_path / "none.png", "is no file"),
+        (many, "is larger than 4,194,304 bytes"),
+    ):
+        with pytest.raises(ConfigError, match=f"`picture` must be a picture, got .*{fault}"):
+            add_figure(run, "own", picture, "Own", "own")
+    with pytest.raises(ConfigError, match=r"ends in .svg or .png, got .own.jpg"):
+        add_figure(run, "own", tmp_path / "own.jpg", "Own", "own")
+    assert {path: path.read_bytes() for path in (run / "figures").iterdir()} == before
+    write_report(run)
+
+
+def test_no_run_is_made_by_a_wrong_name(tmp_path):
+    with pytest.raises(ConfigError, match=r"which has no config.json"):
+        add_figure(tmp_path / "typo", "own", figure(), "Own", "own")
+    assert not (tmp_path / "typo").exists()
+
+
+def test_a_picture_in_its_place_may_be_given_a_text(run):
+    add_figure(run, "own", figure(), "Own", "own")
+    add_figure(run, "own", run / "figures" / "own.svg", "Other", "own")
+    write_report(run)
+    assert ">Other</h2>" in (run / "report.html").read_text()
+
+
 def refused(run, capsys):
     assert main([str(run)]) == 2
     error = capsys.readouterr().err
@@ -152,8 +186,31 @@ def test_a_file_that_lies_elsewhere_is_not_put_into_the_page(run, tmp_path, caps
     assert "is no file of its own" in refused(run, capsys)
 
 
+def test_words_that_lie_elsewhere_are_not_put_into_the_page(run, tmp_path, capsys):
+    add_figure(run, "own", figure(), "Own", "own")
+    (run / "figures" / "own.json").rename(tmp_path / "own.json")
+    (run / "figures" / "own.json").symlink_to(tmp_path / "own.json")
+    assert "own.json is no file of its own" in refused(run, capsys)
+    (run / "figures" / "own.json").unlink()
+    (run / "figures").rename(tmp_path / "figures")
+    (run / "figures").symlink_to(tmp_path / "figures")
+    with pytest.raises(ConfigError, match="lie elsewhere"):
+        add_figure(run, "new", figure(), "New", "new")
+
+
+def test_what_another_system_leaves_beside_a_figure_is_passed_over(run):
+    add_figure(run, "own", figure(), "Own", "own")
+    (run / "figures" / "._own.json").write_bytes(b"\0\5\x16\7")
+    write_report(run)
+    assert ">Own</h2>" in (run / "report.html").read_text()
+
+
 def test_a_page_has_room_for_twenty(run, capsys):
     add_figure(run, "own", figure(), "Own", "own")
     for number in range(20):
+        if number == 19:
+            with pytest.raises(ConfigError, match="room for 20 figures"):
+                add_figure(run, "one-more", figure(), "Own", "own")
+            add_figure(run, "own", figure(), "Own", "own")
         shutil.copy(run / "figures" / "own.json", run / "figures" / f"{number}.json")
     assert "holds more than 20 figures" in refused(run, capsys)

@@ -1,8 +1,10 @@
 """The report of a task that is no language model: in its own measure, and in no other's words."""
 
+import dataclasses
 import json
 import re
 
+import numpy as np
 import pytest
 from searches import CONFIG, cut_short, up_to
 from toy import make_task
@@ -12,7 +14,7 @@ from lsh_jax.report.__main__ import main
 from lsh_jax.report.formatting import number
 from lsh_jax.search.hyperpruning import hyperprune
 from lsh_jax.search.ledger import Ledger
-from lsh_jax.search.measure import NLL, Measure
+from lsh_jax.search.measure import NLL, PERPLEXITY, Measure
 
 RMS = Measure("rms", 0.5, "no-change $")  # which begins a formula in a picture
 FOREIGN = re.compile(r"perplex|unigram|ppl|\btext|\btokens?\b", re.IGNORECASE)
@@ -120,3 +122,26 @@ def test_runs_of_one_measure_are_compared_as_before(own, tmp_path):
     text = (tmp_path / "page.html").read_text()
     assert "different measures" not in text
     assert f"{measure.title} and distance of the winners over the epochs" in text
+
+
+@pytest.mark.parametrize("measure", [RMS, NLL, PERPLEXITY], ids=["rms", "nll", "perplexity"])
+@pytest.mark.parametrize("factor", [-1000.0, 1e200])
+def test_a_search_whose_nll_is_far_from_0_has_a_report(tmp_path, factor, measure):
+    """exp of it is 0 or no number, and so is that of what winner and dense network differ by."""
+    toy = make_task(measure=measure)
+
+    def evaluate(state, split):
+        return factor * toy.evaluate(state, split)
+
+    def block_nll(state, split):
+        return np.full(8, 10 * evaluate(state, split)), np.full(8, 10.0)
+
+    task = toy._replace(evaluate=evaluate, block_nll=block_nll, baseline_nll=None)
+    space = dataclasses.replace(CONFIG.space, death_rate=(0.3,))
+    run = tmp_path / "run"
+    hyperprune(task, dataclasses.replace(CONFIG, space=space), out=run)
+    write_report(run)
+    result = json.loads((run / "result.json").read_text())
+    assert abs(result["beats_dense"]["difference"]) > 10
+    value = number(measure.of(result["best"]["test_nll"]))
+    assert f"test {measure.name} {value} against" in (run / "report.html").read_text()

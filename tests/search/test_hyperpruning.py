@@ -177,6 +177,16 @@ def test_the_measure_is_recorded_and_a_run_begun_without_one_goes_on(
     assert json.loads((run / "result.json").read_text())["measure"] == told
 
 
+def test_settings_of_ones_own_that_are_called_like_the_search_s_do_not_stop_a_resume(
+    toy_task, search_config, tmp_path
+):
+    own = {"settings": {"measure": "mine", "task": "own"}}
+    hyperprune(toy_task(), search_config(), out=tmp_path / "run", **own)
+    hyperprune(toy_task(), search_config(), out=tmp_path / "run", **own, resume=True)
+    with pytest.raises(ConfigError, match="task was 'own'"):
+        hyperprune(toy_task(), search_config(), out=tmp_path / "run", resume=True)
+
+
 def test_a_second_process_on_the_same_run_is_refused(toy_task, search_config, tmp_path):
     run = tmp_path / "run"
     run.mkdir()
