@@ -1,7 +1,8 @@
 """Documents that stand beside the code they are about, as pages of the site.
 
 Relative links between them lead to the pages, and those to other files of the repository, which
-are no pages, become plain text.
+are no pages, become plain text. Pages of `docs/` link to them where they stand in the repository,
+so that the links hold there too.
 """
 
 import pathlib
@@ -42,6 +43,32 @@ def on_files(files: Files, config: Any, **_: Any) -> Files:
         path = _picture_page(picture)
         files.append(File.generated(config, path, abs_src_path=str(_ROOT / picture)))
     return files
+
+
+def on_page_markdown(markdown: str, page: Any, **_: Any) -> str:
+    """Turns a page's links to the documents into links to their pages.
+
+    Args:
+      markdown: of the page.
+      page: of the site.
+
+    Returns:
+      The Markdown; links elsewhere stay as they are, for the build to check.
+    """
+    name = page.file.src_uri
+    if name in PAGES.values():
+        return markdown  # linked already
+
+    def link(match: re.Match[str]) -> str:
+        picture, label, path, anchor = match.groups()
+        target = posixpath.normpath(posixpath.join("docs", posixpath.dirname(name), path))
+        if picture or target not in PAGES:
+            return match[0]
+        return (
+            f"[{label}]({posixpath.relpath(PAGES[target], posixpath.dirname(name))}{anchor or ''})"
+        )
+
+    return _LINK.sub(link, markdown)
 
 
 def _relink(text: str, source: str, page: str, pictures: set[str]) -> str:

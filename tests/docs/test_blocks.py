@@ -118,6 +118,14 @@ def test_a_set_up_is_that_of_the_makefile():
             assert is_set_up(command), f"{block.place}: {command}"
 
 
+@pytest.mark.parametrize("page", PAGES)
+def test_links_hold_in_the_folder_too(page):
+    text = (ROOT / "docs" / page).read_text(encoding="utf-8")
+    targets = re.findall(r"\]\((?!\w+:|#)([^)#\s]+)(?:#[^)\s]+)?\)", text)
+    folder = (ROOT / "docs" / page).parent
+    assert [target for target in targets if not (folder / target).exists()] == []
+
+
 def test_data_can_be_read():
     for block in BLOCKS:
         if block.language in PARSED:
