@@ -13,10 +13,14 @@ from rich.live import Live
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
 from lsh_jax import live_table, pace
+from lsh_jax.config import SearchConfig
 from lsh_jax.pace import about, duration, segment_time_left, time_left
 from lsh_jax.search.ledger import Ledger, Record, TrialId, perplexity
 from lsh_jax.search.measure import PERPLEXITY, Measure
 from lsh_jax.search.run_directory import LEDGER
+from lsh_jax.search.successive_halving import num_epochs, plan
+from lsh_jax.search.task import Task
+from lsh_jax.search.tuning import epochs_tuning
 
 __all__ = [
     "Listener",
@@ -28,6 +32,7 @@ __all__ = [
     "duration",
     "progress",
     "records_so_far",
+    "search_progress",
     "segment_time_left",
     "time_left",
     "training_progress",
@@ -38,6 +43,30 @@ _LINES_BESIDE = 7  # of a terminal: two bars, blank, head and rule of the table,
 _PER_SECOND = 2  # times that a terminal is drawn
 
 Listener = Callable[[str, Mapping[str, Any]], None]
+
+
+@contextlib.contextmanager
+def search_progress(
+    task: Task, config: SearchConfig, stream: TextIO | None = None
+) -> Iterator[Listener]:
+    """Shows the events of the search of a task, of which `hyperprune` itself prints nothing.
+
+    `with search_progress(task, config) as shown: hyperprune(task, config, on_event=shown)`; see
+    `progress` for what is shown.
+
+    Args:
+      task: that is searched.
+      config: of the search, its dense networks trained by itself.
+      stream: standard output if not given.
+
+    Yields:
+      The listener to hand to `hyperprune`.
+    """
+    own = num_epochs(config, plan(config)) + epochs_tuning(config)
+    baseline = task.measure.of((task.baseline_nll or {}).get("validation"))
+    sizes = own + config.dense_seeds * config.final_epochs, task.segments_per_epoch, baseline
+    with progress(*sizes, stream, measure=task.measure) as listener:
+        yield listener
 
 
 @contextlib.contextmanager

@@ -1,9 +1,11 @@
 import io
 import math
 import re
+from types import SimpleNamespace
 
 import pytest
 
+from lsh_jax.config import SearchConfig
 from lsh_jax.progress import (
     both,
     describe,
@@ -11,6 +13,7 @@ from lsh_jax.progress import (
     duration,
     progress,
     records_so_far,
+    search_progress,
     segment_time_left,
     time_left,
     training_progress,
@@ -123,6 +126,17 @@ def test_off_a_terminal_each_event_of_note_is_one_plain_line():
         "[3/6] candidate 5, epoch 2: failed, [red]no[/red]; about 37 s left",
         "Round 0, epoch 2: 3 candidates scored, 2 go on: 4, 3",
     ]
+
+
+def test_the_search_of_a_task_is_shown_by_its_measure_out_of_the_epochs_of_its_plan():
+    # 4 x 2 epochs, 2 x 1, 2 x 3 to the end, and 6 of the dense network.
+    config = SearchConfig(max_evals=4, e0=2, ei=1, final_epochs=6)
+    task = SimpleNamespace(segments_per_epoch=4, measure=NLL, baseline_nll={"validation": 7.0})
+    stream = io.StringIO()
+    with search_progress(task, config, stream) as listener:
+        listener("record", {"record": record()})
+    shown = "[1/22] candidate 3, epoch 2: validation nll 5 (memoryless 7)"
+    assert stream.getvalue().startswith(shown)
 
 
 def test_a_long_line_is_not_broken_and_has_no_colour():

@@ -18,7 +18,7 @@ from lsh_jax.accelerators import Accelerator, select_accelerator, use_compile_ca
 from lsh_jax.cli.executors import num_workers, start_executor
 from lsh_jax.cli.flags import read_flags
 from lsh_jax.cli.own_task_plan import describe_plan
-from lsh_jax.cli.running import Command, run_command, run_directory
+from lsh_jax.cli.running import Command, describe_finished, run_command, run_directory
 from lsh_jax.cli.workplace import cache_directory, open_device
 from lsh_jax.config import Algorithm, Metric, SearchConfig, SpaceConfig, TrainConfig, check
 from lsh_jax.estimate import total_epochs
@@ -165,6 +165,8 @@ def _act(own: OwnTask, settings: OwnTaskSettings) -> int:
     cache, out = cache_directory(settings.cache_dir), pathlib.Path(str(settings.out))
     if not settings.dry_run:
         check_vacant(out, resume=settings.resume)
+    if settings.resume and (finished := describe_finished(out)):
+        print(finished)
     if settings.executor != "serial":  # the driver leaves the memory of a GPU to the workers
         os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
     device = open_device(settings.accelerator, cache)
@@ -197,12 +199,14 @@ def _act(own: OwnTask, settings: OwnTaskSettings) -> int:
                 settings=recorded,
                 on_event=listener,
             )
-        own.finish(found, out)
     except SearchError:
         write_report(out)
         print(f"Report: {out / 'report.html'}")
         raise
-    write_report(out)
+    try:
+        own.finish(found, out)
+    finally:  # the search has its report, whatever becomes of what is made of it
+        write_report(out)
     print(headline(found.result))
     print(f"Report: {out / 'report.html'}")
     return 0

@@ -109,6 +109,7 @@ _AMOUNT = Kind("a number from 0", lambda value: is_number(value) and value >= 0)
 _EPOCHS = Kind("a number of epochs", lambda value: is_number(value) and 0 <= value < 1e15)
 _PERPLEXITY = _AMOUNT  # exp of an nll far below 0 is 0
 _SHARE = Kind("a share from 0 to 1", lambda value: is_number(value) and 0 <= value <= 1)
+_DIFFERENCE = Kind("a difference of nll", is_number)
 _TEXT = Kind("text", lambda value: isinstance(value, str))
 _OBJECT = Kind("an object", lambda value: isinstance(value, dict) and is_shallow(value))
 _MEASURE = {
@@ -170,9 +171,9 @@ RESULT: Expected = {
         "nonzeros": _COUNT,
     },
     "beats_dense": {
-        "difference": _NUMBER,
-        "low": _NUMBER,
-        "high": _NUMBER,
+        "difference": _DIFFERENCE,
+        "low": _DIFFERENCE,
+        "high": _DIFFERENCE,
         "level?": _NUMBER,
     },
     "budget": {

@@ -109,7 +109,7 @@ def check_measure(measure: Measure) -> None:
     """
     check_choice("measure.kind", measure.kind, choices(Kind))
     scale, baseline = measure.scale, measure.baseline
-    check(is_scale(scale), "measure.scale", "be above 0 and finite", scale)
+    check(is_scale(scale), "measure.scale", "be a Python number above 0 and finite", scale)
     check(is_name(baseline), "measure.baseline", f"be 1 to {_LONGEST} letters in a line", baseline)
 
 

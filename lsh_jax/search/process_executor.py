@@ -6,8 +6,10 @@ import signal
 import threading
 from collections.abc import Mapping, Sequence
 from multiprocessing.connection import Connection, wait
+from multiprocessing.reduction import ForkingPickler
 from typing import Any
 
+from lsh_jax.config import ConfigError
 from lsh_jax.search import stopping
 from lsh_jax.search.executors import Job, MakeTask
 from lsh_jax.search.trial import Measurement
@@ -38,7 +40,17 @@ class ProcessExecutor(WorkerPool):
           workers: processes.
           retries: of a job whose worker died.
           environments: variables for the workers, by turns.
+
+        Raises:
+          ConfigError: when `make_task` cannot be sent to another process.
         """
+        try:
+            ForkingPickler.dumps(make_task)
+        except Exception as error:  # of as many classes as there are things that cannot be sent
+            raise ConfigError(
+                f"`make_task` must be a function of a module, which a process can import, got "
+                f"{make_task!r}: {error}. Give it a name at the top of a file."
+            ) from None
 
         def start(number: int) -> Worker:
             return _Process(make_task, environments[number % len(environments)])

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from lsh_jax.config import SearchConfig
-from lsh_jax.search.dense import DenseReference
+from lsh_jax.search.dense import DenseReference, SearchError
 from lsh_jax.search.ledger import Ledger, Record, best_epoch, perplexity
 from lsh_jax.search.task import Task, TaskState, Topology
 from lsh_jax.search.tuning import Tuning
@@ -40,9 +40,18 @@ def summarise(
 
     Returns:
       JSON values.
+
+    Raises:
+      SearchError: when a test nll is not finite.
     """
     best_sums, counts = task.block_nll(state, "test")
     dense_sums, _ = task.block_nll(dense.state, "test")
+    for network, sums in (("winner", best_sums), ("dense network", dense_sums)):
+        if not np.isfinite(sums).all():
+            raise SearchError(
+                f"the test nll of the {network} is {float(np.sum(sums))} where that of validation "
+                "is finite. Look for values in the test data that the others do not have."
+            )
     difference, low, high = paired_block_bootstrap(
         best_sums, dense_sums, counts, level=_LEVEL, seed=config.seed
     )

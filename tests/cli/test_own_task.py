@@ -74,6 +74,17 @@ def test_a_search_ends_with_a_report_and_what_the_script_adds(run, tmp_path, cap
     assert not re.search("perplexity|unigram|token", out)
 
 
+def test_a_search_has_its_report_also_where_what_the_script_adds_fails(tmp_path):
+    def finish(found, out):
+        raise RuntimeError("no picture")
+
+    own = OwnTask("toy", make_task, SEARCH, finish)
+    shared = [f"--out={tmp_path / 'run'}", f"--cache-dir={tmp_path / 'cache'}"]
+    with pytest.raises(RuntimeError, match="no picture"):
+        run_own_task(own, shared)
+    assert (tmp_path / "run" / "report.html").is_file()
+
+
 def test_a_dry_run_tells_rounds_disk_and_time_and_leaves_nothing(run, tmp_path, capsys):
     status, told = run("--dry-run")
     assert status == 0 and told == [] and not (tmp_path / "run").exists()
@@ -124,10 +135,13 @@ def test_flags_are_read_over_the_search_of_the_script(run, tmp_path):
     assert search["space"]["growth"] == ["random"]
 
 
-def test_a_run_that_is_resumed_after_its_end_finds_the_same(run, tmp_path):
+def test_a_run_that_is_resumed_after_its_end_finds_the_same(run, tmp_path, capsys):
     first = run()
+    assert "This run is finished" not in capsys.readouterr().out
     result = (tmp_path / "run" / "result.json").read_text()
     assert run("--resume") == first
+    told = capsys.readouterr().out
+    assert f"This run is finished: {tmp_path / 'run' / 'result.json'}" in told
     assert (tmp_path / "run" / "result.json").read_text() == result
 
 

@@ -113,7 +113,7 @@ def test_a_bad_value_of_the_ledger_gives_a_page_or_one_clear_line(run, capsys, s
     [
         ("best", {"trial": "x"}, '`best.trial` must be a whole number from 0, got "x"'),
         ("beats_dense", {"difference": None}, "`beats_dense.difference` must be a difference"),
-        ("dense", {"val_perplexity": -1}, "`dense.val_perplexity` must be a number above 0 or n"),
+        ("dense", {"val_perplexity": -1}, "`dense.val_perplexity` must be a number from 0 or n"),
     ],
 )
 def test_the_line_names_the_value_and_the_condition(run, capsys, part, value, complaint):

@@ -121,6 +121,11 @@ def test_a_candidate_that_ends_its_workers_fails_alone(config, harmed, tmp_path,
     assert found.result["best"]["controls"]["death_rate"] != 0.8
 
 
+def test_a_function_that_no_process_can_import_is_refused_before_anything_is_trained():
+    with pytest.raises(ConfigError, match=r"`make_task` must be a function of a module"):
+        ProcessExecutor(lambda: toy.make_task(), 2)
+
+
 def test_a_candidate_that_hangs_is_ended_at_its_time_limit(config, harmed, tmp_path):
     make_task = harmed("hang", rate=0.8, times=99)
     with ProcessExecutor(make_task, 2) as executor:

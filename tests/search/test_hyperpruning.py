@@ -61,6 +61,15 @@ def test_the_survivors_are_those_nearest_to_the_dense_spectrum(straight):
             assert r.ls_distance == pytest.approx(math.sqrt(5) * abs(r.val_nll - dense.val_nll))
 
 
+def test_a_test_nll_beyond_numbers_ends_with_a_word_on_it(toy_task, search_config, tmp_path):
+    def block_nll(state, split):
+        return np.array([1.0, math.nan]), np.array([1.0, 1.0])
+
+    task = toy_task()._replace(block_nll=block_nll)
+    with pytest.raises(SearchError, match="the test nll of the winner is nan"):
+        hyperprune(task, search_config(), out=tmp_path / "run")
+
+
 def test_the_winner_has_the_lowest_validation_loss_at_its_best_epoch(straight):
     found, _, _ = straight
     finalists = found.result["rounds"][-1]["survivors"]
