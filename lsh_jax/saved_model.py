@@ -98,6 +98,11 @@ def load_model(path: pathlib.Path | str) -> SavedModel:
     if not (path / "model.json").is_file() and (path / "model" / "model.json").is_file():
         path = path / "model"
     if not (path / "model.json").is_file():
+        if any((folder / "params.json").is_file() for folder in (path, path / "model")):
+            raise ConfigError(
+                f"`path` must be a saved language model, got {str(path)!r}, which holds the "
+                "parameters of a task of one's own: read them with `load_params`."
+            )
         raise ConfigError(f"`path` must be a saved model with a model.json, got {str(path)!r}.")
     try:
         header = _read_json(path / "model.json", dict)

@@ -128,6 +128,13 @@ def rms_of_nll(nll: float, scale: float = 1.0) -> float:
     return scale * math.sqrt(max(0.0, 2 * nll - math.log(2 * math.pi)))
 
 
+class DrivenSpectrum(NamedTuple):
+    """The exponents of a cell that is driven by sequences; unpacks as (exponents, std_error)."""
+
+    exponents: Array  # [1, K], largest first
+    std_error: Array  # [1, K], in their order
+
+
 def driven_spectrum(
     step_fn: StepFn,
     carry: Carry,
@@ -136,13 +143,17 @@ def driven_spectrum(
     num_exponents: int | None = None,
     burn_in: int = 0,
     **options: Any,
-) -> tuple[Array, Array]:
+) -> DrivenSpectrum:
     """The Lyapunov spectrum of a cell that is driven by sequences, for `SequenceNetwork.spectrum`.
+
+    The second axis of the inputs is always that of the sequences. Give one sequence of features,
+    [T, E], as `inputs[:, None]`: otherwise it is read as E sequences of one number each, and where
+    the cell adds its input, as in W @ h + x, that number is added to every unit without an error.
 
     Args:
       step_fn: `step_fn(carry, x) -> carry` of one sequence, without a batch.
       carry: the first, of one sequence.
-      inputs: [T, B, ...] each.
+      inputs: [T, B, ...] each: time, then sequences, then features.
       num_exponents: K, the leading ones; all if not given.
       burn_in: first steps, which only turn state and frame, 0 <= burn_in < T.
       **options: of `lyapunov_spectrum`: qr_every, dt, log_base, tangent, qr, key, stop_gradient.
@@ -150,7 +161,13 @@ def driven_spectrum(
     Returns:
       Exponents and standard errors, [1, K] each, means over the sequences; the error pools time and
       sequences.
+
+    Raises:
+      ConfigError: for inputs without an axis of sequences, or as `lyapunov_spectrum` does.
     """
+    shapes = [jnp.shape(leaf) for leaf in jax.tree.leaves(inputs)]
+    batched = bool(shapes) and all(len(shape) >= 2 for shape in shapes)
+    check(batched, "inputs", "be [T, B, ...]; give one sequence as inputs[:, None]", shapes)
     every = options.get("qr_every", 1)
 
     def local_exponents(inputs: PyTree) -> Array:
@@ -162,7 +179,7 @@ def driven_spectrum(
     local = jax.vmap(local_exponents, in_axes=1, out_axes=1)(inputs)
     num_steps = jax.tree.leaves(inputs)[0].shape[0] - burn_in
     found = summarize(local, num_steps, every)
-    return found.exponents[None], found.std_error[None]
+    return DrivenSpectrum(found.exponents[None], found.std_error[None])
 
 
 def closed_loop_spectrum(

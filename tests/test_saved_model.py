@@ -158,6 +158,9 @@ def test_a_missing_a_cut_and_a_meaningless_file_are_refused_in_one_line(model_pa
 
 def test_a_directory_that_is_none_is_refused(tmp_path):
     refused(tmp_path / "nowhere", "model.json")
+    (tmp_path / "model").mkdir()  # of a run on a task of one's own
+    (tmp_path / "model" / "params.json").write_text("{}")
+    refused(tmp_path, "read them with `load_params`")
 
 
 def edit_json(file, change):

@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 
 from lsh_jax.config import ConfigError
-from lsh_jax.lyapunov import lyapunov_spectrum
+from lsh_jax.distance import ls_distance
+from lsh_jax.lyapunov import kaplan_yorke_dimension, ks_entropy, lyapunov_spectrum, rank_mask
 from lsh_jax.sequence_models import (
     closed_loop_spectrum,
     driven_spectrum,
@@ -70,6 +71,26 @@ def test_a_driven_spectrum_pools_the_sequences():
     mean = np.mean([run.exponents for run in alone], axis=0)
     np.testing.assert_allclose(found[0].sum(), mean.sum(), rtol=1e-5)
     assert bool((error > 0).all())
+
+
+def test_a_driven_spectrum_is_taken_whole_where_exponents_are():
+    rates = jnp.array([2.0, 0.25])
+    found = driven_spectrum(lambda h, x: rates * h + x, jnp.zeros(2), INPUTS, burn_in=10)
+    exponents, std_error = found
+    assert found.exponents is exponents and found.std_error is std_error
+    # log 2 and log 1/4: a dimension of 1 + 1/2.
+    np.testing.assert_allclose(kaplan_yorke_dimension(found), [1.5], rtol=1e-5)
+    np.testing.assert_allclose(ks_entropy(found), [math.log(2)], rtol=1e-5)
+    np.testing.assert_array_equal(rank_mask(found), [[True, True]])
+    assert float(ls_distance(found, exponents + 1)) == pytest.approx(math.sqrt(2), rel=1e-6)
+
+
+def test_inputs_without_an_axis_of_sequences_are_refused():
+    with pytest.raises(ConfigError, match=r"`inputs` must be \[T, B, ...\]; give one sequence as"):
+        driven_spectrum(lambda h, x: 0.5 * h + x, jnp.zeros(2), jnp.ones(12))
+    # Of [T, E] nothing can be told: it is E sequences of one number each.
+    numbers = driven_spectrum(lambda h, x: 0.5 * h + x, jnp.zeros(2), INPUTS[:, 0])
+    assert numbers.exponents.shape == (1, 2)
 
 
 def test_a_forecaster_left_alone_has_the_exponents_of_its_own_map():

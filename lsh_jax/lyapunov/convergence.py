@@ -78,7 +78,7 @@ def rank_mask(exponents: LyapunovResult | Any, floor: float = -15.0) -> Array:
     Returns:
       bool, of the shape of the exponents, True where they lie above the floor; False for NaN.
     """
-    values = exponents.exponents if isinstance(exponents, LyapunovResult) else exponents
+    values = getattr(exponents, "exponents", exponents)
     layered = isinstance(values, tuple) and any(jnp.ndim(layer) for layer in values)
     check(not layered, "exponents", "be one layer where these differ: `select_layer`", "a tuple")
     return jnp.asarray(values) > floor
@@ -149,9 +149,8 @@ def _error_of_mean(local: Array) -> Array:
 
 def _weights(result: LyapunovResult) -> Array:
     """Steps that each row of `local_exponents` covers, [num_qr, 1, ...]."""
-    check(
-        isinstance(result, LyapunovResult), "result", "be a LyapunovResult", type(result).__name__
-    )
+    whole = "be a LyapunovResult (of a cell: `lyapunov_spectrum` along one sequence)"
+    check(isinstance(result, LyapunovResult), "result", whole, type(result).__name__)
     layered = isinstance(result.exponents, tuple)
     check(not layered, "result", "be one layer where these differ: `select_layer`", "a tuple")
     local = jnp.asarray(result.local_exponents)
@@ -166,11 +165,17 @@ def _describe(verdict: Convergence) -> str:
     single = jnp.ndim(verdict.z) == 0
     check(single, "verdict", "be that of a single run: take one by `jax.tree.map`", "a batch")
     z = float(verdict.z)
+    finite = np.isfinite(np.asarray(verdict.exponents, float))
+    if not finite.all():
+        return (
+            f"Convergence is not known: {int((~finite).sum())} of {finite.size} exponents are not "
+            "finite (the state, the inputs or the parameters may not be, or the run diverged)."
+        )
     errors = np.asarray(verdict.std_error, float)
     if not np.isfinite(errors).all():
         return (
             "Convergence is not known: there is no standard error (the run has fewer than 4 "
-            "averaged intervals, or is not finite)."
+            "averaged intervals)."
         )
     parts = [_signs(np.asarray(verdict.exponents, float), z * errors)]
     resolved = np.asarray(verdict.resolved)

@@ -18,7 +18,7 @@ def kaplan_yorke_dimension(exponents: Any, dim: int | None = None) -> Array:
     limit cycle is in half of all runs, to 0 first. Works under `jit`, `vmap` and `grad`.
 
     Args:
-      exponents: in any order and unit, [..., K], or a LyapunovResult.
+      exponents: in any order and unit, [..., K], or the result that holds them.
       dim: number of exponents of the system, >= K, where only the leading K are given; None says
         that the K are all there are.
 
@@ -28,7 +28,8 @@ def kaplan_yorke_dimension(exponents: Any, dim: int | None = None) -> Array:
       would become negative later. NaN if an exponent is NaN.
 
     Raises:
-      ConfigError: (a ValueError) for a `dim` below K, or without any exponent.
+      ConfigError: (a ValueError) for a `dim` below K, without any exponent, or for a tuple of
+        arrays.
     """
     values = _spectrum(exponents, dim)
     size = values.shape[-1]
@@ -53,7 +54,7 @@ def ks_entropy(exponents: Any, dim: int | None = None) -> Array:
     is smooth along the unstable directions.
 
     Args:
-      exponents: in any order, [..., K], or a LyapunovResult.
+      exponents: in any order, [..., K], or the result that holds them.
       dim: as in `kaplan_yorke_dimension`.
 
     Returns:
@@ -62,7 +63,8 @@ def ks_entropy(exponents: Any, dim: int | None = None) -> Array:
       exponent is NaN.
 
     Raises:
-      ConfigError: (a ValueError) for a `dim` below K, or without any exponent.
+      ConfigError: (a ValueError) for a `dim` below K, without any exponent, or for a tuple of
+        arrays.
     """
     values = _spectrum(exponents, dim)
     total = jnp.sum(jnp.where(values < 0, 0, values), axis=-1)
@@ -72,7 +74,12 @@ def ks_entropy(exponents: Any, dim: int | None = None) -> Array:
 
 
 def _spectrum(exponents: Any, dim: int | None) -> Array:
-    values = jnp.asarray(getattr(exponents, "exponents", exponents))  # of a LyapunovResult
+    own = getattr(exponents, "exponents", exponents)  # of a LyapunovResult or a DrivenSpectrum
+    # Exponents with their errors would count as two spectra, and layers may differ in length.
+    several = isinstance(own, tuple) and any(jnp.ndim(part) for part in own)
+    alone = "be exponents alone, e.g. the first of (exponents, std_error), or one layer"
+    check(not several, "exponents", alone, "a tuple")
+    values = jnp.asarray(own)
     values = values if jnp.issubdtype(values.dtype, jnp.floating) else values.astype(float)
     check(values.ndim > 0 and values.size > 0, "exponents", "be [..., K], K >= 1", values.shape)
     size = values.shape[-1]

@@ -44,7 +44,8 @@ def checked_tokens(tokens: Array, burn_in: int, vocab_size: int) -> Array:
         known = least >= 0 and most < vocab_size
         check(known, "tokens", f"lie in [0, {vocab_size}), the vocabulary", f"{least} to {most}")
     check_count("burn_in", burn_in)
-    check(0 <= burn_in < shape[0], "burn_in", f"lie in [0, {shape[0]})", burn_in)
+    condition = f"lie in [0, {shape[0]}), as tokens are [T, B] = {shape}"
+    check(0 <= burn_in < shape[0], "burn_in", condition, burn_in)
     return tokens
 
 

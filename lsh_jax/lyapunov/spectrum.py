@@ -275,7 +275,10 @@ def _check_step(step_fn: StepFn, state: State, inputs: PyTree, q: Array) -> None
     _check_arguments(step_fn, state, x)
     after = jax.tree.map(_signature, jax.eval_shape(step_fn, state, x))
     before = jax.tree.map(_signature, state)
-    check(after == before, "step_fn", f"return a state like the one it got, {before}", after)
+    condition = f"return a state like the one it got, {before}"
+    if isinstance(after, tuple) and len(after) == 2 and after[0] == before:
+        condition += " (a Flax cell returns (carry, output): take the first)"
+    check(after == before, "step_fn", condition, after)
 
 
 def _signature(leaf: Any) -> str:

@@ -43,8 +43,9 @@ def plot_spectrum(
     """A Lyapunov spectrum with a band of two standard errors.
 
     Args:
-      exponents: [K] of one system or layer, or [L, K], one curve a layer.
-      std_error: of the exponents, in their shape; no band where it is not given.
+      exponents: [K] of one system or layer, or [L, K], one curve a layer; or the LyapunovResult, or
+        what `driven_spectrum` returns, with its errors.
+      std_error: of the exponents, in their shape; no band where neither is given.
       label: of the curve; layers are numbered.
       ax: the axes to draw into; those of a new figure if not given.
 
@@ -52,11 +53,18 @@ def plot_spectrum(
       The axes, with exponents against their index.
 
     Raises:
-      ValueError: when a shape is another.
+      ValueError: when a shape is another, or no exponent is finite.
     """
+    if hasattr(exponents, "exponents"):
+        std_error = exponents.std_error if std_error is None else std_error
+        exponents = exponents.exponents
+    if isinstance(exponents, tuple) and len({np.shape(layer) for layer in exponents}) > 1:
+        raise ValueError("`exponents` must be [K] or [L, K], got layers of unequal length.")
     values = np.atleast_2d(np.asarray(exponents, float))
     if values.ndim != 2:
         raise ValueError(f"`exponents` must be [K] or [L, K], got shape {values.shape}.")
+    if values.size and not np.isfinite(values).any():
+        raise ValueError(f"`exponents` must hold a finite number, got {values.ravel()[0]} alone.")
     errors = None if std_error is None else np.atleast_2d(np.asarray(std_error, float))
     if errors is not None and errors.shape != values.shape:
         raise ValueError(f"`std_error` must have the shape {values.shape}, got {errors.shape}.")

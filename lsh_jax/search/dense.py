@@ -98,10 +98,8 @@ def train_dense(
         for text in measured.notices:
             on_event("notice", {"text": text})
         if measured.failure is not None:
-            raise SearchError(
-                f"The dense network failed in epoch {epoch}: {measured.failure}. "
-                f"{name_remedy(hyper)}"
-            )
+            reason = f"The dense network failed in epoch {epoch}: {measured.failure.rstrip('.')}."
+            raise SearchError(" ".join(filter(None, (reason, _remedy(measured, hyper)))))
         assert measured.spectra is not None
         save_spectra(directory, "dense", epoch, measured.spectra)
         record = make_record(candidate, epoch, None, measured)
@@ -134,13 +132,21 @@ def name_remedy(chosen: Iterable[str]) -> str:
     Args:
       chosen: the hyperparameters that are in the space; the others are in the recipe.
     """
-    flags = [f"--space.{name.replace('_', '-')}" for name in chosen]
-    rate = "--space.learning-rate"
-    if rate not in flags:
-        rate = "--train.learning-rate"
-    others = ", ".join(flag for flag in flags if flag != rate)
-    text = f"Change the training recipe, e.g. lower {rate}"
-    return f"{text}, or change {others}." if others else f"{text}."
+    names = list(chosen)
+    whose = "the learning rates of the space" if "learning_rate" in names else "the learning rate"
+    others = ", ".join(name for name in names if name != "learning_rate")
+    text = f"Change the training recipe, e.g. lower {whose}"
+    return f"{text}, or change the space's {others}." if others else f"{text}."
+
+
+def _remedy(measured: Measurement, hyper: Mapping[str, float]) -> str:
+    """What to do about a dense network that failed; nothing where the failure says it itself."""
+    assert measured.failure is not None
+    if "`init` must" in measured.failure:  # of a task: no weight was trained
+        return ""
+    if measured.spectra is not None and "spectrum" in measured.failure:
+        return "Its nll is finite: see that the spectrum's inputs are, or lower the learning rate."
+    return name_remedy(hyper)
 
 
 def load_dense(task: Task, directory: pathlib.Path) -> DenseReference:
@@ -158,14 +164,14 @@ def load_dense(task: Task, directory: pathlib.Path) -> DenseReference:
         parts = ", ".join(dict.fromkeys(found))
         raise ConfigError(
             f"`dense` must be trained on the same task, got {str(directory)!r}, which differs in "
-            f"{parts}. Repeat that run's settings, or leave --dense out."
+            f"{parts}. Repeat that run's settings, or leave `dense` out."
         )
     tuned = ledger.history("dense")[0].controls
     if tuned:
         values = ", ".join(f"{name}={value}" for name, value in tuned.items())
         raise ConfigError(
             f"`dense` must be trained by the recipe of this search, got {str(directory)!r}, whose "
-            f"hyperparameters were tuned ({values}). Leave --dense out."
+            f"hyperparameters were tuned ({values}). Leave `dense` out."
         )
     try:
         candidate = Candidate("dense", DENSE, ledger.history("dense")[0].seed)

@@ -162,7 +162,11 @@ def check_vacant(run: pathlib.Path, *, resume: bool) -> None:
             "take another, or continue a run with --resume."
         )
     if resume and not (run / "config.json").is_file():
-        raise ConfigError(f"`out` must hold a run to resume, got {str(run)!r}, which holds none.")
+        found = "which holds none" if run.exists() else "which does not exist"
+        raise ConfigError(
+            f"`out` must hold a run to resume, got {str(run)!r}, {found}: "
+            "leave out --resume to start one."
+        )
     if resume:
         _check_links(run)
 

@@ -48,7 +48,8 @@ def checked_batches(data: SequenceBatches) -> SequenceBatches:
     """The arrays on the host, once their leading axes agree.
 
     Raises:
-      ConfigError: where they do not, or there is nothing to train on, or one batch to measure on.
+      ConfigError: where they do not, there is nothing to train on, one batch to measure on, or
+        batches for training that are not in segments.
     """
     data = SequenceBatches(*(jax.tree.map(np.asarray, split) for split in data))
     for split, axes in (("train", 2), ("validation", 1), ("test", 1)):
@@ -61,4 +62,11 @@ def checked_batches(data: SequenceBatches) -> SequenceBatches:
         check(min(*leading.pop(), least) >= 1, f"data.{split}", "hold batches", shapes)
         if axes == 1:
             check(shapes[0][0] >= least, f"data.{split}", "hold at least 2 batches", shapes[0])
+    ranks = [[leaf.ndim for leaf in jax.tree.leaves(split)] for split in data]
+    segmented = ranks[0] == [rank + 1 for rank in ranks[1]]
+    condition = (
+        "have one axis more than data.validation, [segments, batches, ...]: give `cut_batches` "
+        "segments=S for it alone"
+    )
+    check(segmented, "data.train", condition, f"{ranks[0]} axes beside {ranks[1]}")
     return data

@@ -50,6 +50,7 @@ class SequenceNetwork(NamedTuple):
         is for noise such as dropout; it is None in evaluation, where there must be none.
       spectrum: `spectrum(params) -> (exponents, std_error)`, [L, K] each, along inputs that are the
         same for every network; `lsh_jax.sequence_models.driven_spectrum` makes them of any cell.
+        A LyapunovResult will do too, of one system [K] or of layers of equal width.
     """
 
     init: Callable[[Key], Params]
@@ -142,7 +143,7 @@ def make_sequence_task(
     data = checked_batches(data)
     hyper = Hyper(learning_rate, clip, weight_decay, 0.0, 0.0, 0.0, 0.0)
     programs = _compile(network, optimizer, hyper, prunable, gates)
-    state = _check_shapes(programs, data, hyper)
+    state = _check_shapes(network, programs, data, hyper)
     leaves = counted_leaves(state.params, prunable=prunable, gates=gates)
     pruned = [leaf for leaf in leaves if leaf.prunable]
     parts = _Parts(
@@ -173,7 +174,9 @@ def _make_task(parts: _Parts, seed: int) -> Task:
 
     def init(key: Key, controls: Controls, hyper: Hyper) -> SequenceState:
         del hyper
-        return programs.init(init_key, key, controls)
+        state: SequenceState = programs.init(init_key, key, controls)
+        _check_finite(state.params)
+        return state
 
     def train(
         state: SequenceState, controls: Controls, hyper: Hyper, num_segments: int
@@ -252,7 +255,7 @@ def _compile(
         train=jax.jit(functools.partial(train_segment, own, optimizer)),
         update=jax.jit(functools.partial(update_topology, own, any_settings, updater)),
         evaluate=jax.jit(lambda state, batches: evaluate_batches(own, state.params, batches)),
-        spectrum=jax.jit(lambda state: network.spectrum(state.params)),
+        spectrum=jax.jit(lambda state: _exponents_and_errors(network.spectrum(state.params))),
         count=jax.jit(functools.partial(count_live, prunable=prunable)),
     )
 
@@ -294,18 +297,44 @@ def _traced(hyper: Hyper) -> Hyper:
     return Hyper(*(jnp.asarray(value, jnp.float32) for value in hyper))
 
 
-def _check_shapes(programs: _Programs, data: SequenceBatches, hyper: Hyper) -> SequenceState:
+def _exponents_and_errors(found: Any) -> tuple[Array, Array]:
+    """What `SequenceNetwork.spectrum` returns as a pair, [L, K] each."""
+    condition = "return exponents and their errors, [L, K] each, or a LyapunovResult"
+    if hasattr(found, "exponents"):
+        layered = isinstance(found.exponents, tuple)
+        check(not layered, "spectrum", condition, "layers of unequal width")
+        found = (jnp.atleast_2d(found.exponents), jnp.atleast_2d(found.std_error))
+    shapes = [jnp.shape(leaf) for leaf in jax.tree.leaves(found)]
+    pair = isinstance(found, tuple | list) and len(found) == len(shapes) == 2
+    fits = pair and shapes[0] == shapes[1] and len(shapes[0]) == 2
+    check(fits, "spectrum", condition, shapes)
+    return found[0], found[1]
+
+
+def _check_finite(params: Params) -> None:
+    for path, leaf in jax.tree_util.tree_leaves_with_path(params):
+        name = jax.tree_util.keystr(path)
+        number = jnp.issubdtype(leaf.dtype, jnp.inexact)
+        finite = not number or bool(jnp.isfinite(leaf).all())
+        check(finite, "init", "return finite weights", f"NaN or infinity in {name}")
+
+
+def _check_shapes(
+    network: SequenceNetwork, programs: _Programs, data: SequenceBatches, hyper: Hyper
+) -> SequenceState:
     """Tries all functions on shapes alone; returns those of the state."""
     key, controls, segment = jax.random.key(0), _any_controls(), _pick(data.train, 0)
     state: SequenceState = jax.eval_shape(programs.init, key, key, controls)
-    values = jax.eval_shape(programs.evaluate, state, data.validation)
-    scalars = all(value.ndim == 1 for value in values)
-    check(scalars, "loss", "return two scalars", [value.shape[1:] for value in values])
+    batch = _pick(data.validation, 0)
+    found = jax.eval_shape(lambda params: network.loss(params, batch, None), state.params)
+    shapes = [leaf.shape for leaf in jax.tree.leaves(found)]
+    scalars = isinstance(found, tuple | list) and len(found) == 2 and shapes == [(), ()]
+    condition = "return two scalars, the sum of the nlls and the number of predictions"
+    check(scalars, "loss", condition, f"shapes {shapes}")
+    jax.eval_shape(programs.evaluate, state, data.validation)
     jax.eval_shape(programs.train, state, _traced(hyper), segment, key)
     jax.eval_shape(programs.update, state, controls, _pick(segment, 0))
-    found = [value.shape for value in jax.eval_shape(programs.spectrum, state)]
-    pair = len(found) == 2 and found[0] == found[1] and len(found[0]) == 2
-    check(pair, "spectrum", "return exponents and their errors, [L, K] each", found)
+    jax.eval_shape(programs.spectrum, state)
     return state
 
 

@@ -133,6 +133,6 @@ def segments_between_updates(update_every: float, segments_per_epoch: int) -> in
     if round(interval) < 1 or abs(interval - round(interval)) > 1e-4 * interval:
         raise ConfigError(
             f"`update_every` must be a multiple of 1/segments_per_epoch = 1/{segments_per_epoch}, "
-            f"got {update_every:g}: change --train.segments-per-epoch."
+            f"got {update_every:g}: choose such a one, or cut an epoch into other segments."
         )
     return round(interval)

@@ -55,8 +55,9 @@ PRESETS: dict[str, dict[str, Any]] = {
 def preset(name: str, **changes: Any) -> SparsityConfig:
     """The configuration of a published method.
 
-    `horizon` is the number of updates that are planned: give yours. `gradual` starts dense and
-    must know it. `one_shot` prunes at `init`, which must see the parameters of a trained network.
+    `horizon` is the number of updates that are planned: give yours. `rigl` stops after
+    `stop_fraction` = 0.75 of it, as its authors do. `gradual` starts dense and must know it.
+    `one_shot` prunes at `init`, which must see the parameters of a trained network.
 
     Args:
       name: of the method, see `PRESETS`.

@@ -118,6 +118,7 @@ def dynamic_sparsity(
         raise ConfigError("`gates` must be given with granularity='gate', got None.")
 
     def init(key: Key, params: Params, controls: Controls) -> SparsityState:
+        _check_key(key)
         check_scope(controls, scope)
         return _init(key, params, controls, scope)
 
@@ -130,11 +131,19 @@ def dynamic_sparsity(
         gradients: Params | None = None,
         momentum: Params | None = None,
     ) -> tuple[Params, SparsityState, SparsityInfo]:
+        _check_key(key)
         check(isinstance(state, SparsityState), "state", "be a SparsityState", type(state).__name__)
         check_update(controls, scope, gradients=gradients, momentum=momentum)
         return _update(key, state, params, controls, gradients, momentum, scope)
 
     return SparsityUpdater(init, update)
+
+
+def _check_key(key: Key) -> None:
+    dtype = getattr(key, "dtype", None)
+    typed = dtype is not None and jnp.issubdtype(dtype, jax.dtypes.prng_key)
+    old = dtype == jnp.uint32 and jnp.ndim(key) == 1  # of jax.random.PRNGKey
+    check(typed or old, "key", "be a jax.random.key", type(key).__name__)
 
 
 @functools.partial(jax.jit, static_argnames="scope")

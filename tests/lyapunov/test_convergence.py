@@ -151,7 +151,9 @@ def test_nothing_is_claimed_without_a_standard_error():
     broken[20, 1] = np.nan
     verdict = judge(result_of(broken))
     assert not verdict.resolved.all()
-    assert verdict.describe().startswith("Convergence is not known")
+    assert verdict.describe().startswith(
+        "Convergence is not known: 1 of 3 exponents are not finite"
+    )
 
 
 def test_one_exponent_has_no_gap_but_an_error():
@@ -191,8 +193,10 @@ def test_what_cannot_be_met_is_refused():
     verdicts = jax.tree.map(lambda leaf: np.stack([leaf, leaf]), judge(result))
     with pytest.raises(ValueError, match=r"`verdict` must be that of a single run"):
         verdicts.describe()
-    with pytest.raises(ValueError, match=r"`result` must be a LyapunovResult, got 'ndarray'"):
+    with pytest.raises(ValueError, match=r"`result` must be a LyapunovResult .*, got 'ndarray'"):
         convergence(np.zeros(3))
+    with pytest.raises(ValueError, match=r"along one sequence\), got 'tuple'"):
+        convergence((np.zeros(3), np.zeros(3)))
     layers = result._replace(exponents=(np.zeros(3), np.zeros(2)))
     for function in (convergence, running_exponents, rank_mask):
         with pytest.raises(

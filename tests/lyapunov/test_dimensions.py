@@ -72,3 +72,6 @@ def test_what_cannot_be_met_is_refused(function):
         function(jnp.zeros(3), dim=2)
     with pytest.raises(ValueError, match=r"`exponents` must be \[..., K\], K >= 1, got \(0,\)"):
         function(jnp.zeros(0))
+    with pytest.raises(ValueError, match=r"`exponents` must be exponents alone, e.g. the first of"):
+        function((jnp.zeros((1, 3)), jnp.ones((1, 3))))
+    assert jnp.isfinite(function((0.5, -1.0)))  # a tuple of numbers is one spectrum

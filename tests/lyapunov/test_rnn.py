@@ -288,7 +288,7 @@ def test_the_spectrum_is_lowered_for_cpu_gpu_and_tpu(params, tokens, hidden):
         ({"state": "cell"}, r"`state` must be one of hidden, full, got 'cell'"),
         ({"num_exponents": 11}, r"`num_exponents` must lie in \[1, 10\], got 11"),
         ({"state": "hidden", "num_exponents": 6}, r"`num_exponents` must lie in \[1, 5\], got 6"),
-        ({"burn_in": LENGTH}, r"`burn_in` must lie in \[0, 50\), got 50"),
+        ({"burn_in": LENGTH}, r"must lie in \[0, 50\), as tokens are \[T, B\] = \(50, 3\), got 50"),
         ({"num_exponents": (5,)}, r"`num_exponents` must have one entry for each of 2, got"),
         ({"qr": "givens"}, r"`qr` must be one of auto, householder, solve, cholesky, lu, got"),
         ({"qr": "solve", "qr_every": 2}, r"`qr_every` must be 1 with qr=\"solve\"; .*, got 2"),

@@ -417,6 +417,8 @@ def test_a_step_that_changes_the_form_of_its_state_is_refused():
     message = r"`step_fn` must return a state like the one it got, float32\[2\], got 'float32\[4\]'"
     with pytest.raises(ValueError, match=message):
         lyapunov_spectrum(lambda s, _: jnp.concatenate([s, s]), jnp.ones(2), num_steps=3)
+    with pytest.raises(ValueError, match=r"a Flax cell returns \(carry, output\): take the first"):
+        lyapunov_spectrum(lambda s, _: (0.5 * s, s[:1]), jnp.ones(2), num_steps=3)
 
 
 def test_an_autonomous_map_needs_a_number_of_steps():

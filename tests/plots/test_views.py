@@ -9,6 +9,7 @@ from searches import cut_short, up_to
 
 from lsh_jax import plots
 from lsh_jax.config import ConfigError
+from lsh_jax.lyapunov import lyapunov_spectrum
 from lsh_jax.search.ledger import Ledger
 
 OF_A_RUN = (
@@ -70,9 +71,26 @@ def test_a_second_spectrum_in_the_same_axes_has_a_colour_of_its_own():
     assert one.get_color() != two.get_color()
 
 
+def test_a_result_brings_its_errors_along():
+    result = lyapunov_spectrum(lambda s, _: s * (2.5 - s), np.full(2, 0.3, np.float32), num_steps=9)
+    found, given = (
+        plots.plot_spectrum(*arguments)
+        for arguments in ((result,), (result.exponents, result.std_error))
+    )
+    for axes in (found, given):
+        np.testing.assert_allclose(axes.lines[1].get_ydata(), result.exponents)
+    (own,), (other,) = found.collections, given.collections
+    np.testing.assert_array_equal(own.get_paths()[0].vertices, other.get_paths()[0].vertices)
+
+
 @pytest.mark.parametrize(
     ("exponents", "error", "complaint"),
-    [(np.zeros((1, 2, 3)), None, "`exponents` must be"), ([1.0, 2.0], [1.0], "`std_error` must")],
+    [
+        (np.zeros((1, 2, 3)), None, "`exponents` must be"),
+        ([1.0, 2.0], [1.0], "`std_error` must"),
+        ((np.zeros(3), np.zeros(2)), None, "got layers of unequal length"),
+        ([np.nan, np.nan], None, "`exponents` must hold a finite number, got nan alone"),
+    ],
 )
 def test_a_spectrum_of_another_shape_is_refused(exponents, error, complaint):
     with pytest.raises(ValueError, match=complaint):

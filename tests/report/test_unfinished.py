@@ -116,7 +116,7 @@ def test_where_every_candidate_failed_the_reasons_and_a_remedy_are_told(tmp_path
     assert sentence.startswith("All 6 candidates failed: ")
     counts = [int(number) for number in re.findall(r"\((\d+)\)", sentence)]
     assert sum(counts) == 6 and counts == sorted(counts, reverse=True)
-    assert "e.g. lower --train.learning-rate" in sentence and "--resume" not in sentence
+    assert "e.g. lower the learning rate" in sentence and "--resume" not in sentence
     rows = table(markdown(run), "Failures by reason")
     assert [int(row["times"]) for row in rows] == counts
     page = (run / "report.html").read_text()

@@ -340,7 +340,7 @@ def test_a_dense_network_that_fails_stops_the_search_with_a_remedy(
 ):
     task = toy_task()
     task = task._replace(evaluate=lambda state, split: math.nan)
-    with pytest.raises(SearchError, match=r"dense network failed in epoch 1.*learning-rate"):
+    with pytest.raises(SearchError, match=r"dense network failed in epoch 1.*learning rate\."):
         hyperprune(task, search_config(), out=tmp_path / "run")
 
 

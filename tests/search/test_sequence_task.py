@@ -9,12 +9,14 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
-from own_network import BATCHES, N, S, make_task, network
+from own_network import BATCHES, DRIVING, N, S, make_task, network, step
 
 from lsh_jax import SequenceBatches, SequenceNetwork, cut_batches, hyperprune, make_sequence_task
 from lsh_jax.checkpoint import restore_checkpoint, save_checkpoint
 from lsh_jax.config import ConfigError, SearchConfig, SpaceConfig, SparsityConfig
+from lsh_jax.lyapunov import lyapunov_spectrum
 from lsh_jax.saved_params import load_params
+from lsh_jax.search.dense import SearchError
 from lsh_jax.search.measure import Measure
 from lsh_jax.search.process_executor import ProcessExecutor
 from lsh_jax.search.trial import DENSE
@@ -251,9 +253,9 @@ def test_momentum_and_learning_rates_are_searched_where_the_optimizer_has_them()
         make_task(optimizer=lambda hyper: optax.sgd(0.1)).check_space(rates)
 
 
-def with_parts(loss=None, spectrum=None, data=BATCHES, **settings):
+def with_parts(init=None, loss=None, spectrum=None, data=BATCHES, **settings):
     plain = network()
-    own = SequenceNetwork(plain.init, loss or plain.loss, spectrum or plain.spectrum)
+    own = SequenceNetwork(init or plain.init, loss or plain.loss, spectrum or plain.spectrum)
     return make_sequence_task("sums", own, data, **({"learning_rate": 0.1} | settings))
 
 
@@ -264,9 +266,18 @@ def with_parts(loss=None, spectrum=None, data=BATCHES, **settings):
         ({"clip": math.nan}, "`clip` must be above 0"),
         ({"baseline_nll": {"validation": 1.0}}, 'have "validation" and "test"'),
         ({"baseline_nll": {"validation": 1.0, "test": math.inf}}, "be finite"),
-        ({"measure": Measure("rms", -1.0)}, r"`measure.scale` must be above 0"),
+        ({"measure": Measure("rms", -1.0)}, r"`measure.scale` must be .*above 0"),
         ({"loss": lambda params, batch, key: (batch[1], 1)}, "`loss` must return two scalars"),
+        ({"loss": lambda params, batch, key: params["b"].sum()}, r"number of .* 'shapes \[\(\)\]'"),
         ({"spectrum": lambda params: (jnp.ones(3), jnp.ones(3))}, "`spectrum` must return"),
+        (
+            {"spectrum": lambda params: jnp.ones((2, 3))},
+            r"`spectrum` must return .* got \[\(2, 3\)\]",
+        ),
+        (
+            {"data": BATCHES._replace(train=BATCHES.validation)},
+            "`data.train` must have one axis more",
+        ),
         ({"data": BATCHES._replace(validation=np.float32(1))}, r"`data.validation` must hold"),
         ({"data": BATCHES._replace(test=jax.tree.map(lambda a: a[:1], BATCHES.test))}, "2 batches"),
     ],
@@ -274,6 +285,33 @@ def with_parts(loss=None, spectrum=None, data=BATCHES, **settings):
 def test_what_does_not_fit_is_refused_at_once(change, message):
     with pytest.raises(ConfigError, match=message):
         with_parts(**change)
+
+
+def test_a_spectrum_may_be_a_whole_result():
+    def spectrum(params):
+        return lyapunov_spectrum(functools.partial(step, params), jnp.zeros(6), DRIVING[:, 0])
+
+    task = with_parts(spectrum=spectrum)
+    state = start(task)
+    exponents, error = task.spectrum(state)
+    assert exponents.shape == error.shape == (1, 6)
+    alone = jax.jit(spectrum)(state.params)
+    np.testing.assert_allclose(exponents[0], alone.exponents, rtol=1e-5)
+    np.testing.assert_allclose(error[0], alone.std_error, rtol=1e-3)
+
+
+def test_what_is_not_finite_is_named(tmp_path):
+    plain = network()
+    broken = with_parts(init=lambda key: plain.init(key) | {"r": jnp.full(6, jnp.nan)})
+    with pytest.raises(SearchError) as error:
+        hyperprune(broken, CONFIG, out=tmp_path / "init")
+    assert str(error.value) == (
+        "The dense network failed in epoch 1: ConfigError: `init` must return finite weights, got "
+        "\"NaN or infinity in ['r']\"."
+    )
+    nowhere = with_parts(spectrum=lambda params: (jnp.full((1, 4), jnp.nan),) * 2)
+    with pytest.raises(SearchError, match=r"spectrum is not finite\. Its nll is finite: see that"):
+        hyperprune(nowhere, CONFIG, out=tmp_path / "spectrum")
 
 
 def test_batches_are_cut_in_order_and_the_rest_is_dropped():

@@ -256,8 +256,9 @@ def test_a_tuning_in_which_all_trials_fail_says_so(toy_task, tuned_config, tmp_p
         SearchError, match=r"dense network could not be tuned\. All trials"
     ) as error:
         hyperprune(task, tuned_config(), out=tmp_path / "run")
-    assert "the validation nll is nan. Change the training recipe, e.g. lower --space." in str(
-        error.value
+    assert (
+        "the validation nll is nan. Change the training recipe, e.g. lower the learning rates"
+        in str(error.value)
     )
     assert "candidates" not in str(error.value)
 
@@ -306,18 +307,18 @@ def test_a_sole_finalist_that_fails_gives_way_to_the_next_best_trial(
 
 def test_a_tuning_in_which_all_trials_fail_late_says_so(toy_task, tuned_config, tmp_path):
     task = failing_from(toy_task(), 4, set(RATES))
-    with pytest.raises(SearchError, match=r"All trials failed: .* --space\.learning-rate"):
+    with pytest.raises(SearchError, match=r"All trials failed: .* rates of the space"):
         hyperprune(task, tuned_config(), out=tmp_path / "run")
 
 
 @pytest.mark.parametrize(
     ("own", "remedy"),
     [
-        ({}, "lower --train.learning-rate."),
-        ({"learning_rate": 8.0}, "lower --space.learning-rate."),
+        ({}, "lower the learning rate."),
+        ({"learning_rate": 8.0}, "lower the learning rates of the space."),
         (
             {"clip": 1.0, "dropout_input": 0.1},
-            "lower --train.learning-rate, or change --space.clip, --space.dropout-input.",
+            "lower the learning rate, or change the space's clip, dropout_input.",
         ),
     ],
 )

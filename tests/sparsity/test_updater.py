@@ -8,7 +8,7 @@ import worlds
 from worlds import PARAMS, at, live_per_leaf, prunable_of
 
 from lsh_jax.checkpoint import restore_checkpoint, save_checkpoint
-from lsh_jax.config import Death, Growth, SparsityConfig, choices
+from lsh_jax.config import ConfigError, Death, Growth, SparsityConfig, choices
 from lsh_jax.sparsity import apply_masks, controls, count_live, dynamic_sparsity
 
 KEY = jax.random.key(0)
@@ -344,3 +344,14 @@ def test_growth_by_the_caller_is_traced_without_the_arguments_it_needs():
         *(jax.tree.leaves(traced(x, state)) for x in (own, random)), strict=True
     ):
         np.testing.assert_array_equal(got, expected)
+
+
+@pytest.mark.parametrize("key", [0, PARAMS, None])
+def test_what_is_no_key_is_refused_in_one_line(key):
+    updater, chosen = dynamic_sparsity(), controls(SparsityConfig())
+    message = f"`key` must be a jax.random.key, got '{type(key).__name__}'"
+    with pytest.raises(ConfigError, match=message):
+        updater.init(key, PARAMS, chosen)
+    state = updater.init(jax.random.PRNGKey(0), PARAMS, chosen)  # an old key is one
+    with pytest.raises(ConfigError, match=message):
+        updater.update(key, state, PARAMS, chosen)
