@@ -569,6 +569,20 @@ def test_eight_candidates_get_an_interval_and_the_direction(tmp_path):
     assert "Here the nearer spectra went with the lower perplexity" in markdown
 
 
+def test_an_interval_that_holds_0_is_not_said_to_show_that_there_is_nothing(tmp_path):
+    run = make_run(tmp_path / "run", candidates=8, layers=1)
+    lines = [json.loads(line) for line in (run / "trials.jsonl").read_text().splitlines()]
+    values = dict(zip(range(8), (4, 1, 7, 2, 6, 3, 0, 5), strict=True))
+    for row in lines:
+        if isinstance(row["trial"], int):
+            row["val_perplexity"], row["ls_distance"] = 100 + values[row["trial"]], row["trial"] + 1
+    (run / "trials.jsonl").write_text("".join(json.dumps(row) + "\n" for row in lines))
+    write_report(run)
+    markdown = (run / "report.md").read_text()
+    assert "The interval holds 0: this does not settle whether there is a connection." in markdown
+    assert "shows no connection" not in markdown
+
+
 def test_rounds_say_whom_the_validation_loss_would_have_kept(run, tmp_path):
     pool = json.loads((run / "result.json").read_text())["rounds"][0]
     ledger = Ledger(run / "trials.jsonl")
@@ -686,6 +700,7 @@ def test_module_runs_as_a_command_and_exits_with_2_where_there_is_no_run(tmp_pat
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 2
     assert done.stderr.startswith("error: `run` must be the directory of a search")
+    assert done.stderr.rstrip().endswith("missing', which does not exist.")
 
 
 @pytest.fixture(scope="module")

@@ -1,6 +1,7 @@
 """The command `python experiments/evaluate.py`: a saved model in, what is measured of it out."""
 
 import dataclasses
+import json
 import math
 import pathlib
 from collections.abc import Mapping, Sequence
@@ -111,6 +112,8 @@ def _evaluate(settings: EvaluationSettings) -> int:
     )
     print(f"Text: {settings.data}, in the model's own vocabulary")
     print(describe_scores(scores))
+    if note := compare_tokens(directory, settings.data, scores):
+        print(note)
     if max(score.unknown_share for score in scores.values()) > _STRANGE:
         print("Note: the model does not know much of this text: perplexities say little.")
     spectra = measure_spectrum(saved.model, saved.params, jnp.asarray(tokens), settings.spectrum)
@@ -128,9 +131,10 @@ def _check(settings: EvaluationSettings) -> tuple[pathlib.Path, pathlib.Path | N
     run = pathlib.Path(settings.model)
     found = [path for path in (run, run / "model") if (path / "model.json").is_file()]
     if not found:
+        missing = "" if run.exists() else ", which does not exist"
         raise ConfigError(
             "MODEL must be a saved model, or a run directory that holds one in model/, got "
-            f"{settings.model!r}."
+            f"{settings.model!r}{missing}."
         )
     for name in ("eval_batch_size", "bptt"):
         check(getattr(settings, name) >= 1, name, "be at least 1", getattr(settings, name))
@@ -203,6 +207,37 @@ def describe_scores(scores: Mapping[str, SplitScore]) -> str:
         for split, score in scores.items()
     ]
     return table(("split", "tokens", "unknown share", "perplexity", "unigram"), rows)
+
+
+def compare_tokens(directory: pathlib.Path, data: str, scores: Mapping[str, SplitScore]) -> str:
+    """Says where the run that saved a model measured on fewer tokens, so that numbers differ.
+
+    Args:
+      directory: of the model, in that of its run.
+      data: the corpus that was measured on.
+      scores: by split.
+
+    Returns:
+      A line, empty where the model lies in no run on record, or in one that read as many tokens.
+    """
+    try:
+        config = json.loads((directory.resolve().parent / "config.json").read_text())
+        limit = config["train"]["max_eval_tokens"] if config["data"] == data else 0
+    except (OSError, ValueError, KeyError, TypeError):  # no run of a search of texts
+        return ""
+    if not isinstance(limit, int):
+        return ""
+    fewer = [
+        f"{limit:,} of {score.tokens:,} {split} tokens"
+        for split, score in scores.items()
+        if split != "train" and 0 < limit < score.tokens
+    ]
+    if not fewer:
+        return ""
+    return (
+        f"Note: the run measured on the first {' and '.join(fewer)}, so its perplexities differ "
+        f"from these; --max-eval-tokens={limit} measures on the same."
+    )
 
 
 def describe_spectrum(layers: Sequence[LayerSpectrum], recipe: SpectrumConfig) -> str:

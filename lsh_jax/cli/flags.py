@@ -4,7 +4,7 @@ import dataclasses
 import itertools
 import pathlib
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, TypeVar
 
 S = TypeVar("S")  # a frozen dataclass of settings
@@ -32,7 +32,7 @@ def read_flags(arguments: Sequence[str], default: S, prog: str) -> S:
         prog=prog,
         description=kind.__doc__,
         default=default,
-        args=_split_sets(arguments),
+        args=[*_split_unknown(_split_sets(arguments), set(_flags(kind)))],
         config=(tyro.conf.FlagCreatePairsOff, tyro.conf.HelptextFromCommentsOff),
     )
 
@@ -96,6 +96,28 @@ def _split_sets(arguments: Sequence[str]) -> list[str]:
         else:
             split += _words(argument) if in_space else [argument]
     return split
+
+
+def _split_unknown(arguments: Sequence[str], known: set[str]) -> Iterator[str]:
+    """Parts unknown flags from their values, without which tyro finds the flag that was meant."""
+    for argument in arguments:
+        flag, equals, value = argument.partition("=")
+        if equals and flag.startswith("--") and flag.replace("_", "-") not in known:
+            yield from (flag, value)
+        else:
+            yield argument
+
+
+def _flags(settings: type, prefix: str = "--") -> Iterator[str]:
+    """The flags that a dataclass is read from."""
+    fields: tuple[dataclasses.Field[Any], ...] = dataclasses.fields(settings)
+    for field in fields:
+        name = prefix + field.name.replace("_", "-")
+        nested: Any = field.default_factory
+        if dataclasses.is_dataclass(nested):
+            yield from _flags(nested, f"{name}.")  # type: ignore[arg-type]
+        else:
+            yield name
 
 
 def _words(values: str) -> list[str]:

@@ -10,7 +10,7 @@ import jax
 
 from lsh_jax.cli.executors import num_workers, open_executor
 from lsh_jax.cli.flags import given, read_flags
-from lsh_jax.cli.running import Command, run_command, run_directory
+from lsh_jax.cli.running import Command, describe_finished, run_command, run_directory
 from lsh_jax.cli.workplace import Workplace, cache_directory, open_device, recorded, set_up
 from lsh_jax.config import ConfigError, check
 from lsh_jax.estimate import (
@@ -67,6 +67,8 @@ def _search(settings: Settings) -> int:
     cache, out = cache_directory(settings.cache_dir), pathlib.Path(str(settings.out))
     if not settings.dry_run:
         check_vacant(out, resume=settings.resume)
+    if settings.resume and (finished := describe_finished(out)):
+        print(finished)
     if settings.executor != "serial":  # the driver leaves the memory of a GPU to the workers
         os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
     device = open_device(settings.accelerator, cache)

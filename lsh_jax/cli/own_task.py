@@ -49,7 +49,7 @@ class OwnTaskSettings:
     out: str | None = None
     """Run directory; a new one in runs/, named after time, task and seed, if not given."""
     resume: bool = False
-    """Continue the run in --out, or the newest of this task and seed in runs/."""
+    """Continue the run in --out, or that of this task and seed in runs/ which last changed."""
     cache_dir: str | None = None
     """Dense networks and compiled programs; ~/.cache/lsh_jax if not given."""
     dry_run: bool = False

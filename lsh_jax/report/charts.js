@@ -46,15 +46,18 @@ function makeScale([low, high], [from, to], log) {
 function findTicks([low, high], count, log, whole) {
   if (log && high > 3 * low) {
     const found = [];
-    const subs = high > 50 * low ? [1, 3] : [1, 2, 3, 5];
+    let subs = high > 50 * low ? [1, 3] : [1, 2, 3, 5];
+    if (high < 10 * low && !whole) subs = [1, 1.5, 2, 3, 4, 5, 7]; // or two labels are left
     for (let power = Math.floor(Math.log10(low)); power <= Math.log10(high); power++) {
-      found.push(...subs.map((sub) => Number((sub * 10 ** power).toPrecision(1))));
+      found.push(...subs.map((sub) => Number((sub * 10 ** power).toPrecision(2))));
     }
     return found.filter((value) => value >= low && value <= high);
   }
   const raw = (high - low || 1) / count;
   const power = 10 ** Math.floor(Math.log10(raw));
-  const fitting = [1, 2, 5, 10].map((sub) => sub * power).find((size) => size >= raw);
+  const subs = whole ? [1, 2, 5, 10] : [1, 2, 2.5, 5, 10];
+  // Rather a few more than two or three labels.
+  const fitting = subs.map((sub) => sub * power).find((size) => size >= 0.75 * raw);
   const step = whole ? Math.max(1, fitting) : fitting;
   const first = Math.ceil(low / step - 1e-9);
   const last = Math.floor(high / step + 1e-9);
@@ -62,12 +65,19 @@ function findTicks([low, high], count, log, whole) {
     Number(((first + n) * step).toPrecision(10)));
 }
 
+// Where a value is drawn: not below the floor of its chart.
+function lift(chart, value) {
+  return Math.max(value, chart.floor ?? -Infinity);
+}
+
 // The range of all frames, so that the slider moves the curves and not the axes.
 function findLimits(chart) {
   const xs = chart.grids.flat();
   const ys = [];
   for (const frame of chart.frames) {
-    for (const line of frame.lines) ys.push(...line.y.filter((y) => y !== null));
+    for (const line of frame.lines) {
+      ys.push(...line.y.filter((y) => y !== null).map((y) => lift(chart, y)));
+    }
   }
   const across = pad(xs, chart.log[0], chart.marks ? 0.06 : 0.01);
   return [across, chart.range || pad(ys, chart.log[1], 0.05)];
@@ -210,7 +220,8 @@ class ChartView {
     const points = [];
     line.y.forEach((value, index) => {
       if (value === null || grid[index] === null) return;
-      const point = { line, index, x: x(grid[index]), y: y(value), at: grid[index], value };
+      const [at, up] = [grid[index], lift(this.chart, value)];
+      const point = { line, index, x: x(at), y: y(up), at, value };
       if (Number.isFinite(point.x) && Number.isFinite(point.y)) points.push(point);
     });
     return { line, points };

@@ -57,6 +57,7 @@ class Chart(NamedTuple):
       marks: whether lines are drawn as marks.
       cuts: places across with a vertical line.
       y_range: of the axis up, for charts to be compared; that of the values if not given.
+      floor: where values below it are drawn; they are told as they are.
     """
 
     title: str
@@ -68,6 +69,7 @@ class Chart(NamedTuple):
     marks: bool = False
     cuts: Sequence[float] = ()
     y_range: tuple[float, float] | None = None
+    floor: float | None = None
 
 
 def colour(number: int) -> str:
@@ -96,6 +98,8 @@ def _chart(chart: Chart) -> dict[str, Any]:
         for frame in chart.frames
     ]
     found: dict[str, Any] = {} if chart.y_range is None else {"range": chart.y_range}
+    if chart.floor is not None:
+        found["floor"] = chart.floor
     return found | {
         "title": chart.title,
         "x": chart.x_label,

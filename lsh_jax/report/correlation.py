@@ -88,7 +88,7 @@ def _correlation(run: Run, points: list[plots.Point], epoch: int) -> str:
         f"{_direction(rho, name)}"
     )
     if low <= 0 <= high:
-        text += " The interval holds 0: this shows no connection."
+        text += " The interval holds 0: this does not settle whether there is a connection."
     caution = " So few candidates make the interval itself rough."
     return text + caution * (len(points) < _ROUGH)
 

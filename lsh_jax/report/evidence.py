@@ -44,7 +44,7 @@ def spectra_section(run: Run) -> Section:
             shown.append(("finalists after", end, final))
         keys = [("dense", epoch) for epoch in (run.first_epoch, end, last)]
         keys += [key for _, _, trials in shown for key in trials.items()]
-        limits = _limits([run.spectra[key][layer] for key in keys if key in run.spectra])
+        limits = _limits([_drawn(run, key, layer) for key in keys if key in run.spectra])
         for words, epoch, trials in shown:
             name = f"Layer {layer + 1}, {words} epoch {epoch}"
             other = last if epoch == run.first_epoch else run.first_epoch
@@ -65,11 +65,11 @@ def _definition(run: Run) -> str:
         over = f"the leading {percent(share, 0)} of each layer's exponents"
     words = _STATES.get(state) if isinstance(state, str) else None
     of = f" The exponents are those of {words}." if words else ""
+    floor = number(series.FLOOR, 2)
     return (
         "The LS distance of two networks is the l2 norm of the difference between their Lyapunov "
         f"exponents in nats per step, sorted, layers one after the other, over {over}; values "
-        f"below \N{MINUS SIGN}15 count as \N{MINUS SIGN}15.{of} Here it is the distance to "
-        f"{_reference(run)}."
+        f"below {floor} count as {floor}.{of} Here it is the distance to {_reference(run)}."
     )
 
 
@@ -91,13 +91,19 @@ def _spectra_caption(run: Run) -> str:
     crowd = ""
     if points > plots.MOST_POINTS:
         crowd = " So many curves are drawn through every few exponents only."
+    floor = ""
+    if any(float(spectrum.min()) < series.FLOOR for spectrum in run.spectra.values()):
+        floor = (
+            f" Exponents below {number(series.FLOOR, 2)} are drawn there, as the distance counts "
+            "them."
+        )
     bands = " Bands, where wide enough to be seen: two standard errors." if run.std_errors else ""
     return (
         "Each curve is one network: its exponents in falling order, the rates at which nearby "
         f"states approach each other (below 0) or part (above 0). {dense}; the thick orange curve "
         f"is the {best}, the thin ones are the others. Look for how closely a curve follows the "
         "dense one: the LS distance is the gap between them. The index runs over the "
-        f"exponents that were computed, the leading ones of each layer.{crowd}{bands}"
+        f"exponents that were computed, the leading ones of each layer.{floor}{crowd}{bands}"
     )
 
 
@@ -114,8 +120,8 @@ def _spectra_picture(
         "dense, as given" if given(run) else f"dense, epoch {epoch}": ("dense", epoch)
         for epoch in dense_epochs
     }
-    dense = {label: run.spectra[key][layer] for label, key in labels.items()}
-    found = {key[0]: run.spectra[key][layer] for key in trials.items() if key in run.spectra}
+    dense = {label: _drawn(run, key, layer) for label, key in labels.items()}
+    found = {key[0]: _drawn(run, key, layer) for key in trials.items() if key in run.spectra}
     best: plots.Best = "best so far" if run.winner is None else "winner"
     first = str(run.leader if run.winner is None else run.winner)
     keys = {
@@ -134,6 +140,11 @@ def _spectra_picture(
     )
     alt = f"Lyapunov exponents. {title}: {plural(len(found), 'pruned network')} and the dense one"
     return _picture(figure, alt)
+
+
+def _drawn(run: Run, key: tuple[str, int], layer: int) -> np.ndarray:
+    """Exponents as the distance counts them: few far below would flatten all other curves."""
+    return np.maximum(run.spectra[key][layer], series.FLOOR)
 
 
 def _limits(curves: list[np.ndarray]) -> tuple[float, float]:

@@ -266,4 +266,6 @@ def check_values(path: pathlib.Path, name: str, values: dict[str, Any], expected
 
 def refusal(path: pathlib.Path, what: str) -> ConfigError:
     """What is raised where a directory is not that of a search."""
+    if not path.exists():
+        what = "which does not exist"
     return ConfigError(f"`run` must be the directory of a search, got {str(path)!r}, {what}.")

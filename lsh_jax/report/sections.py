@@ -136,8 +136,24 @@ def headline(result: Mapping[str, Any]) -> str:
         f"{verdict}: test {measure.name} {own} against {other}, a difference of "
         f"{signed(compared['difference'])} {measure.unit} ({level} interval "
         f"{signed(compared['low'])} to {signed(compared['high'])}; below 0 the pruned network is "
-        "better)."
+        f"better).{_squares(measure, compared)}"
     )
+
+
+def _squares(measure: Measure, compared: Mapping[str, float]) -> str:
+    """Of an rms error, the difference and its interval as mean squared errors.
+
+    The nll of `gaussian_nll` is the mean squared error / (2 scale^2) and a constant, so that
+    differences of the one are exact multiples of the other's; of rms errors they are not.
+    """
+    if measure.kind != "rms":
+        return ""
+    factor = 2.0 * measure.scale * measure.scale
+    values = [factor * compared[name] for name in ("difference", "low", "high")]
+    if not all(map(math.isfinite, values)):
+        return ""
+    own, low, high = (f"{'+' * (value > 0)}{number(value)}" for value in values)
+    return f" In mean squared error that is {own} ({low} to {high})."
 
 
 def _values(measure: Measure, network: dict[str, Any]) -> list[str]:
@@ -270,6 +286,9 @@ def settings_section(run: Run) -> Section:
 def list_settings(run: Run) -> Iterator[tuple[str, str]]:
     """Every setting of a run by its name, those of the fingerprint last."""
     config = dict(run.config)
+    measure = config.get("measure")
+    if isinstance(measure, dict) and of_baseline(run.measure, run.result, "validation") is None:
+        config["measure"] = {name: measure[name] for name in measure if name != "baseline"}
     with contextlib.suppress(TypeError, ValueError):  # a user's own task may have any text there
         config["fingerprint"] = load_json(config.get("fingerprint", "{}"))
     return _once(list(_flatten(config)))

@@ -8,11 +8,14 @@ import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from lsh_jax import plots
+from lsh_jax.distance import Preparation
 from lsh_jax.report.charts import Chart, Frame, Line, Look, colour
 from lsh_jax.report.measured import of_baseline
 from lsh_jax.report.run import Run, given
 from lsh_jax.search.ledger import Record
 
+FLOOR = Preparation().floor
+"""Where the LS distance takes an exponent below it to lie, nats per step; it is drawn there."""
 _MOST_NUMBERS = 150_000  # exponents in the charts of one page: about a megabyte
 _FEWEST = 24  # exponents to which a curve is thinned
 _LOOKS: dict[str, Look] = {
@@ -40,7 +43,7 @@ def spectra_charts(run: Run) -> Iterator[Chart]:
             for epoch in epochs
         ]
         labels = "index of the exponent, i/K", "exponent, nats per step"
-        yield Chart(f"Layer {layer + 1}", *labels, frames)
+        yield Chart(f"Layer {layer + 1}", *labels, frames, floor=FLOOR)
 
 
 def _chosen(run: Run) -> list[tuple[str, int]]:

@@ -95,6 +95,7 @@ def test_a_pruned_model_is_counted_leaf_by_leaf(pruned, flags, tmp_path, capsys)
     ("wrong", "message"),
     [
         (["no/such/model"], "MODEL must be a saved model, or a run directory"),
+        (["no/such/model"], "got 'no/such/model', which does not exist."),
         ([], "MODEL"),
         (["{model}", "--eval-batch-size=0"], "--eval-batch-size must be at least 1, got 0"),
         (["{model}", "--eval-batch-size=400"], "--eval-batch-size must leave no column empty"),
@@ -103,7 +104,7 @@ def test_a_pruned_model_is_counted_leaf_by_leaf(pruned, flags, tmp_path, capsys)
         (["{model}", "--max-eval-tokens=-1"], "--max-eval-tokens must be 0 (all) or above"),
         (["{model}", "--data-dir=no/such/folder"], "no/such/folder"),
         (["{model}", "--out={model}"], "--out must be a new or empty directory"),
-        (["{model}", "--hidden-size=3"], "Unrecognized options: --hidden-size=3"),
+        (["{model}", "--hidden-size=3"], "Unrecognized options: --hidden-size, 3"),
     ],
 )
 def test_bad_input_gets_one_clear_message_and_status_2(
@@ -117,6 +118,29 @@ def test_bad_input_gets_one_clear_message_and_status_2(
         status = leaving.code
     assert status == 2
     assert message in " ".join(capsys.readouterr().err.replace("│", " ").split())
+
+
+@pytest.mark.parametrize(
+    ("data", "limit", "told"),
+    [
+        ("text", 100, True),
+        ("text", 360, False),  # as many as there are
+        ("text", 0, False),  # all
+        ("ptb", 100, False),  # another text
+    ],
+)
+def test_a_run_that_measured_fewer_tokens_is_told_with_both_counts(
+    pruned, flags, tmp_path, capsys, data, limit, told
+):
+    config = {"data": data, "train": {"max_eval_tokens": limit}}
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    assert main([*flags, str(pruned)]) == 0
+    note = (
+        "Note: the run measured on the first 100 of 360 validation tokens and 100 of 360 test "
+        "tokens, so its perplexities differ from these; --max-eval-tokens=100 measures on the same."
+    )
+    printed = capsys.readouterr().out
+    assert (note in printed.splitlines()) == told == ("Note" in printed)
 
 
 def test_a_model_of_other_words_is_refused(pruned, flags, tmp_path, capsys):

@@ -80,7 +80,7 @@ def test_a_run_directory_stands_for_its_model(model, write):
         (["{model}", "--top-k=-1"], "--top-k must be 0 (all) or above, got -1"),
         (["{model}", "--top-k=9"], "--top-k must be a whole number from 1 to"),
         (["{model}", "--seed=-1"], "--seed must lie in [0, 2^32), got -1"),
-        (["{model}", "--words=3"], "Unrecognized options: --words=3"),
+        (["{model}", "--words=3"], "Unrecognized options: --words, 3"),
     ],
 )
 def test_bad_input_gets_one_clear_message_and_status_2(

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import os
 import re
 import signal
 import subprocess
@@ -15,6 +16,7 @@ from commands import EXPERIMENTS, TINY_TRAINING, ledger, run_script
 
 from lsh_jax import load_model, save_model
 from lsh_jax.cli import main, parse
+from lsh_jax.cli.running import run_directory
 from lsh_jax.config import Death, Growth, Redistribution, SpaceConfig, choices
 from lsh_jax.estimate import describe_model, describe_rounds, describe_unused_rows, total_epochs
 from lsh_jax.presets import PRESETS
@@ -272,7 +274,12 @@ def test_a_dry_run_prints_the_plan_and_writes_no_run(text_folder, cache, tmp_pat
         (["--final-epochs=3"], "--final-epochs must be at least"),
         (["--data=ptb"], "--data-dir"),
         (["--data=text", "--data-dir=no/such/folder"], "no/such/folder"),
-        (["--resume", "--out=no/such/run"], "no/such/run"),
+        (
+            ["--resume", "--out=no/such/run"],
+            "got 'no/such/run', which does not exist: leave out --resume to start one.",
+        ),
+        (["--sparsty=0.5"], "Perhaps you meant: --sparsity FLOAT"),
+        (["--train.batchsize=5"], "Perhaps you meant: --train.batch-size INT"),
         (["--out=run[1]"], "--out must be without square brackets"),
         (["--sparsity=0.9999999"], "--sparsity must leave a live weight"),
         (["--spectrum.length=3", "--spectrum.batch=1"], "`spectrum.length` must be at least 4"),
@@ -314,6 +321,30 @@ def test_bad_input_gets_one_clear_message_and_status_2(
     printed = capsys.readouterr().err
     assert message in " ".join(printed.replace("│", " ").split())
     assert not list(tmp_path.iterdir())
+
+
+def test_a_reader_who_leaves_ends_the_command_quietly(cache, text_folder, tmp_path):
+    flags = ["--dry-run", "--data=text", f"--data-dir={text_folder}", *TINY]
+    reader, writer = os.pipe()
+    os.close(reader)
+    command_line = [sys.executable, str(SCRIPT), f"--cache-dir={cache}", *flags]
+    done = subprocess.run(
+        command_line, stdout=writer, stderr=subprocess.PIPE, text=True, cwd=tmp_path, check=False
+    )
+    os.close(writer)
+    assert (done.returncode, done.stderr) == (141, "")
+
+
+def test_the_run_that_was_last_changed_is_resumed_and_named(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    for hour, name in enumerate(["20260102-000000-quick-0", "20260101-000000-quick-0"]):
+        path = tmp_path / "runs" / name / "trials.jsonl"
+        path.parent.mkdir(parents=True)
+        path.touch()
+        os.utime(path, (3600 * hour, 3600 * hour))
+    assert run_directory(parse(["--resume"])).name == "20260101-000000-quick-0"
+    told = capsys.readouterr().out
+    assert told.startswith("Resuming runs/20260101-000000-quick-0, the last changed of 2 ")
 
 
 def test_an_accelerator_that_is_not_there_is_refused_without_a_traceback(tmp_path, cache):

@@ -141,7 +141,7 @@ def test_a_run_that_is_resumed_after_its_end_finds_the_same(run, tmp_path, capsy
     result = (tmp_path / "run" / "result.json").read_text()
     assert run("--resume") == first
     told = capsys.readouterr().out
-    assert f"This run is finished: {tmp_path / 'run' / 'result.json'}" in told
+    assert f"This run is finished: result in {tmp_path / 'run' / 'result.json'}, report at" in told
     assert (tmp_path / "run" / "result.json").read_text() == result
 
 

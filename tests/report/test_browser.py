@@ -4,6 +4,7 @@ import json
 import re
 import shutil
 
+import numpy as np
 import pytest
 from browser import CHROMIUM, Browser
 from matplotlib.image import imread
@@ -109,6 +110,34 @@ def test_the_slider_shows_another_epoch(browser, page):
     assert browser.run(path) != last
     browser.press("ArrowRight")
     assert browser.run(path) == last
+
+
+def test_exponents_below_the_floor_are_drawn_at_it_and_read_as_they_are(
+    browser, finished, tmp_path
+):
+    run = shutil.copytree(finished, tmp_path / "run")
+    with np.load(run / "spectra.npz") as arrays:
+        spectra = dict(arrays)
+    spectra["dense/5"][0, -1] = -90.0
+    np.savez(run / "spectra.npz", **spectra)
+    write_report(run)
+    browser.open(run / "report.html")
+    labels = browser.run(
+        "[...document.querySelector('.chart').querySelectorAll('.axes text[text-anchor=end]')]"
+        ".map((t) => Number(t.textContent.replace('\\u2212', '-')))"
+    )
+    assert -15 <= min(labels) < -7 and len(labels) >= 3
+    browser.run("document.querySelector('.chart > svg').focus()")
+    browser.press("ArrowRight")  # the last point of the line on top, the dense network
+    assert re.match("dense.* \N{MINUS SIGN}90 ", browser.run(READOUT.format(0)))
+
+
+@pytest.mark.parametrize("log", ["false", "true"])
+def test_an_axis_has_three_to_eight_labels_whatever_its_range(browser, page, log):
+    browser.open(page)
+    highs = [3.2, 4, 5.5, 7.3, 9.6, *(1 + 0.13 * n for n in range(1, 16))]
+    for high in highs:
+        assert 3 <= browser.run(f"findTicks([46, {46 * high}], 5, {log}).length") <= 8, high
 
 
 def test_arrow_keys_read_the_values_of_the_ledger(browser, page):

@@ -11,6 +11,7 @@ import pytest
 
 from lsh_jax.report import series, write_report
 from lsh_jax.report.charts import Chart, Frame, Line, to_json
+from lsh_jax.report.evidence import spectra_section
 from lsh_jax.report.run import read_run
 from lsh_jax.search.ledger import Ledger
 
@@ -54,6 +55,21 @@ def test_spectra_have_a_frame_an_epoch_with_the_dense_network_in_each(finished):
         for line in frame.lines:
             trial = line.name.removeprefix("trial ")
             np.testing.assert_array_equal(line.y, run.spectra[trial, epoch][0])
+
+
+def test_exponents_are_drawn_down_to_the_floor_of_the_distance_and_told_whole(finished):
+    run = read_run(finished)
+    assert "are drawn there" not in str(spectra_section(run))
+    key = "dense", run.first_epoch
+    deep = run.spectra[key].copy()
+    deep[:, -1] = -90.0
+    run = run._replace(spectra={**run.spectra, key: deep})
+    (first, *_) = json.loads(to_json(list(series.spectra_charts(run))))["charts"]
+    assert first["floor"] == -15
+    assert min(y for frame in first["frames"] for line in frame["lines"] for y in line["y"]) == -90
+    section = str(spectra_section(run))
+    assert "Exponents below \N{MINUS SIGN}15 are drawn there" in section
+    assert "\N{MINUS SIGN}80" not in section  # no label along the axis of a still picture
 
 
 def test_curves_hold_what_the_ledger_holds(finished):

@@ -125,7 +125,7 @@ def test_a_picture_that_is_refused_leaves_the_run_as_it_was(run, tmp_path):
 
 
 def test_no_run_is_made_by_a_wrong_name(tmp_path):
-    with pytest.raises(ConfigError, match=r"which has no config.json"):
+    with pytest.raises(ConfigError, match=r"which does not exist"):
         add_figure(tmp_path / "typo", "own", figure(), "Own", "own")
     assert not (tmp_path / "typo").exists()
 

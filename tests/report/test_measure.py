@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import re
+import shutil
 
 import numpy as np
 import pytest
@@ -67,6 +68,27 @@ def test_numbers_are_those_of_the_ledger_in_the_measure(own):
     own_line = lines[f"trial {result['best']['trial']}"]
     assert own_line == pytest.approx([measure.of(r.val_nll) for r in history], rel=1e-4)
     assert lines[measure.baseline] == pytest.approx([measure.of(3.0)] * 2, rel=1e-4)
+
+
+def test_an_interval_of_an_rms_error_is_told_of_mean_squared_errors_too(own):
+    run, measure = own
+    result = json.loads((run / "result.json").read_text())
+    result["beats_dense"] |= {"difference": -0.5, "low": -0.75, "high": 0.25}
+    # The nll is the mean squared error / (2 scale^2) and a constant; the scale is 0.5.
+    squared = "In mean squared error that is -0.2500 (-0.3750 to +0.1250)."
+    assert (squared.replace("-", "\N{MINUS SIGN}") in headline(result)) == (measure.kind == "rms")
+
+
+def test_the_baseline_is_a_setting_where_there_is_one(own, tmp_path):
+    run, measure = own
+    assert f"| measure.baseline | {measure.baseline} |" in (run / "report.md").read_text()
+    shutil.copytree(run, bare := tmp_path / "bare")
+    result = json.loads((bare / "result.json").read_text())
+    del result["baseline_nll"]
+    (bare / "result.json").write_text(json.dumps(result))
+    write_report(bare)
+    assert "measure.kind" in (bare / "report.md").read_text()
+    assert "measure.baseline" not in (bare / "report.md").read_text()
 
 
 def test_a_search_on_its_way_is_told_in_the_measure(own, tmp_path):
