@@ -174,13 +174,15 @@ _MODULES = {
 _HOMES = {name: module for module, names in _MODULES.items() for name in names}
 
 
-def __getattr__(name: str) -> Any:
-    """Imports a public name when it is first used: `import lsh_jax` itself stays light."""
-    if name == "sparsity":
-        return importlib.import_module("lsh_jax.sparsity")
-    if name not in _HOMES:
-        raise AttributeError(f"module 'lsh_jax' has no attribute {name!r}")
-    return getattr(importlib.import_module(_HOMES[name]), name)
+if not TYPE_CHECKING:  # so that a misspelt name is an error to type checkers
+
+    def __getattr__(name: str) -> Any:
+        """Imports a public name when it is first used: `import lsh_jax` itself stays light."""
+        if name == "sparsity":
+            return importlib.import_module("lsh_jax.sparsity")
+        if name not in _HOMES:
+            raise AttributeError(f"module 'lsh_jax' has no attribute {name!r}")
+        return getattr(importlib.import_module(_HOMES[name]), name)
 
 
 def __dir__() -> list[str]:

@@ -91,7 +91,7 @@ class TrainingSettings:
     out: str | None = None
     """Run directory; a new one in runs/, named after time, preset and seed, if not given."""
     resume: bool = False
-    """Continue the run in --out, or the newest of this preset and seed in runs/."""
+    """Continue the run in --out, or the one of this preset and seed in runs/ that last changed."""
     cache_dir: str | None = None
     """Corpora, dense networks and compiled programs; ~/.cache/lsh_jax if not given."""
     dry_run: bool = False

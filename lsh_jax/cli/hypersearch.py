@@ -4,6 +4,7 @@ import contextlib
 import dataclasses
 import os
 import pathlib
+import sys
 from collections.abc import Iterator, Sequence
 
 import jax
@@ -59,7 +60,7 @@ def parse(arguments: Sequence[str]) -> Settings:
       SystemExit: with status 2 and a message on bad flags; with 0 after --help.
     """
     default = starting_point(given(arguments, "preset"), given(arguments, "space-preset"))
-    return read_flags(arguments, default, "hypersearch.py")
+    return read_flags(arguments, default, _program())
 
 
 def _search(settings: Settings) -> int:
@@ -189,3 +190,9 @@ def _dense(settings: Settings, task: Task, saved: SavedModel | None) -> DenseRef
         return load_dense(task, pathlib.Path(settings.dense))
     state = task.init(jax.random.key(settings.seed), controls(DENSE), task.hyper)
     return foreign_dense(task, state._replace(params=saved.params), settings.seed)
+
+
+def _program() -> str:
+    """The name by which the command was called, for --help and completions."""
+    called = pathlib.Path(sys.argv[0]).name
+    return called if called == "lsh-jax" else "hypersearch.py"

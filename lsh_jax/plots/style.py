@@ -73,7 +73,8 @@ def epoch_axis(axes: Axes, epochs: Sequence[int], cuts: Sequence[int] = ()) -> N
 def log_values(axes: Axes, values: Sequence[float]) -> None:
     """A logarithmic y axis for some values, with plain numbers along it."""
     axes.set_yscale("log")
-    subs = (1, 3) if max(values) > 50 * min(values) else (1, 2, 3, 5)
+    ratio = max(values) / min(values)
+    subs = (1, 3) if ratio > 50 else (1, 2, 3, 5) if ratio > 10 else (1, 1.5, 2, 3, 4, 5, 7)
     axes.yaxis.set_major_locator(LogLocator(subs=subs, numticks=12))
     axes.yaxis.set_minor_locator(NullLocator())
     axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,g}"))

@@ -72,6 +72,7 @@ def test_a_plain_scan_computes_the_layer_of_the_library(case):
     assert np.std(plain) > 0
 
 
+@pytest.mark.long
 @pytest.mark.slow
 @pytest.mark.parametrize("variant", ["autodiff", "undropped", "averaging", "unmasked"])
 def test_a_variant_trains_on_the_same_windows_as_the_library(variant):
@@ -83,6 +84,7 @@ def test_a_variant_trains_on_the_same_windows_as_the_library(variant):
     )
 
 
+@pytest.mark.long
 @pytest.mark.slow
 def test_without_masks_dead_weights_learn():
     masked, unmasked = (train_cases.segment(DRY, variant) for variant in ("library", "unmasked"))
@@ -91,6 +93,7 @@ def test_without_masks_dead_weights_learn():
     assert not np.allclose(with_masks, without, rtol=1e-6)
 
 
+@pytest.mark.long
 @pytest.mark.slow
 def test_each_run_goes_on_from_the_weights_of_the_last():
     segment = train_cases.segment(dataclasses.replace(DRY, windows=1))
@@ -134,6 +137,7 @@ def test_pytorch_trains_the_same_model_to_the_same_weights(case):
         )
 
 
+@pytest.mark.long
 @pytest.mark.slow
 @pytest.mark.parametrize(
     "question", ["step", *(pytest.param(q, marks=pytest.mark.long) for q in ("profile", "epoch"))]
