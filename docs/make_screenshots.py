@@ -48,7 +48,8 @@ def take(page: pathlib.Path, picture: pathlib.Path, profile: str) -> None:
     rows = np.flatnonzero((pixels != pixels[-1, -1]).any(axis=(1, 2)))
     bottom = min(HEIGHT, int(rows[-1]) + MARGIN)
     cut = image.crop((0, max(0, int(rows[0]) - MARGIN), WIDTH, bottom))
-    cut.quantize(COLOURS, dither=Image.Dither.NONE).save(picture, optimize=True)
+    few = cut.quantize(COLOURS, Image.Quantize.MAXCOVERAGE, dither=Image.Dither.NONE)
+    few.save(picture, optimize=True)
 
 
 def main(run: pathlib.Path) -> None:
